@@ -1,0 +1,1 @@
+"""Prometheus and OpenTelemetry exporter for the alert centres of several monitoring vendors."""

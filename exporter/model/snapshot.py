@@ -1,0 +1,118 @@
+"""SourceState, Snapshot: all we know at one moment, frozen."""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from exporter.errors import Reason
+from exporter.model.alert import Severity
+from exporter.model.facts import Fact, LabelSets
+from exporter.model.records import Kind
+
+Labels = tuple[str, ...]
+
+# Upper bounds in seconds: how long alerts live and wait (1 min to 7 d), and how long one HTTP request takes.
+LIFE_BUCKETS = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 604800.0)
+REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Observations per bucket, not cumulated, the last one being above every bound; and their sum in seconds."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float = 0.0
+
+    def observed(self, seconds: float) -> "Histogram":
+        """This histogram with one more observation; a negative one counts as 0."""
+        seconds = max(seconds, 0.0)
+        place = bisect_left(self.bounds, seconds)
+        counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
+        return Histogram(self.bounds, counts, self.total + seconds)
+
+
+def empty_histogram(bounds: tuple[float, ...]) -> Histogram:
+    """A histogram without observations."""
+    return Histogram(bounds, (0,) * (len(bounds) + 1))
+
+
+class AlertCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a source's alerts. Keys are label values in the order the catalogue names the labels.
+
+    The values of `group_by` follow on those of the family: (severity, *group), (severity, reason, *group).
+    """
+
+    open: Mapping[Labels, int] = {}
+    acknowledged: Mapping[Labels, int] = {}
+    suppressed: Mapping[Labels, int] = {}
+    oldest_open: Mapping[Labels, datetime] = {}
+    opened: Mapping[Labels, int] = {}
+    closed: Mapping[Labels, int] = {}
+    open_duration: Mapping[Labels, Histogram] = {}
+    acknowledge_delay: Mapping[Labels, Histogram] = {}
+    detection_delay: Histogram = empty_histogram(LIFE_BUCKETS)
+    operations: Mapping[Labels, int] = {}
+    operation_failures: Mapping[Labels, int] = {}
+    convergences: int = 0
+    converged_anomalies: int = 0
+    notices: Mapping[Labels, int] = {}
+    notice_failures: Mapping[Labels, int] = {}
+    notices_suppressed: Mapping[Labels, int] = {}
+    events: Mapping[Labels, int] = {}
+    info: Sequence[Labels] | None = None
+    info_omitted: int = 0
+
+
+class SourceState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one source after a poll.
+
+    `alerts` is None until a poll has succeeded: before, nothing is known, which is not the same as nothing open.
+    Maps of plain counters: `requests` by (endpoint, code), `request_seconds` by endpoint, `records` by (kind,
+    outcome), `tracked` and `evicted` by kind, `unmapped` by field.
+    """
+
+    name: str
+    vendor: str
+    constant_labels: Mapping[str, str]
+    label_sets: LabelSets
+    facts: frozenset[Fact]
+    interval_seconds: float
+    stale_after_seconds: float
+    alerts: AlertCounts | None = None
+    open_by_severity: Mapping[Severity, int] = {}
+    up: bool = False
+    last_success: datetime | None = None
+    last_poll_seconds: float | None = None
+    next_poll: datetime | None = None
+    last_error: str = ""
+    last_reason: Reason | None = None
+    failures_in_a_row: int = 0
+    polls: int = 0
+    poll_failures: Mapping[Reason, int] = {}
+    partial_polls: int = 0
+    requests: Mapping[Labels, int] = {}
+    request_seconds: Mapping[str, Histogram] = {}
+    records: Mapping[Labels, int] = {}
+    tracked: Mapping[Kind, int] = {}
+    evicted: Mapping[Kind, int] = {}
+    backlog: int = 0
+    unmapped: Mapping[str, int] = {}
+    clock_offset_seconds: float | None = None
+
+
+class ReloadState(msgspec.Struct, frozen=True):
+    """How the last reading of the configuration ended, and when it last succeeded."""
+
+    successful: bool
+    succeeded_at: datetime
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All sources at one moment. `group_by` names the extra labels of the alert families."""
+
+    at: datetime
+    sources: Sequence[SourceState]
+    group_by: Sequence[str] = ()
+    reload: ReloadState

@@ -1,0 +1,1 @@
+"""What vendor folders are made of."""

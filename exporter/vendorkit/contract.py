@@ -1,0 +1,160 @@
+"""Vendor, Source, SourceConfig: the seam between a vendor's folder and everything else."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Protocol
+
+import httpx
+import msgspec
+from pydantic import AnyHttpUrl, BeforeValidator, ByteSize, Field, FilePath, field_validator, model_validator
+
+from exporter.model.alert import Severity
+from exporter.model.facts import Fact, LabelSets
+from exporter.model.reading import Reading, Window
+from exporter.vendorkit.http import Http
+from exporter.vendorkit.settings import Duration, Settings
+
+
+def _no_credentials_in(url: str) -> str:
+    """The URL as a string without a trailing slash; refuses one that carries a user, a query or a fragment."""
+    parsed = AnyHttpUrl(url)
+    if parsed.username or parsed.password:
+        raise ValueError("must not carry a user name or password")
+    if parsed.query or parsed.fragment:
+        raise ValueError("must not carry a query or fragment")
+    return url.rstrip("/")
+
+
+BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_extra={"format": "uri"})]
+
+
+class Tls(Settings):
+    """How a source's TLS connection is secured."""
+
+    ca_file: FilePath | None = None
+    """Certificates of the authorities to trust, PEM, instead of the built-in ones."""
+    cert_file: FilePath | None = None
+    """Client certificate, PEM."""
+    key_file: FilePath | None = None
+    """Key of the client certificate, PEM."""
+    insecure_skip_verify: bool = False
+    """Accept any certificate. Only for tests."""
+
+    @model_validator(mode="after")
+    def _key_needs_certificate(self) -> "Tls":
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        return self
+
+
+class FirstPoll(StrEnum):
+    BASELINE = "baseline"
+    BACKFILL = "backfill"
+
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+RESERVED_LABELS = frozenset(
+    "source vendor severity reason operation channel event_type key kind outcome endpoint code field signal le "
+    "quantile name policy resource_type provider namespace job instance".split()
+)
+
+
+class Tuning(Settings):
+    """What `defaults` sets for every source and any source may set for itself."""
+
+    interval: Duration = timedelta(seconds=60)
+    """Poll period. The first poll comes after a jitter of at most this and at most 10 s."""
+    timeout: Duration = timedelta(seconds=30)
+    """Total time of one HTTP request, connect to last byte; never more than the interval."""
+    overlap: Duration = timedelta(minutes=10)
+    """Each look-back window starts this much before the last success, for late data."""
+    first_poll: FirstPoll = FirstPoll.BASELINE
+    """`baseline`: what was there before the start is remembered, not counted. `backfill`: the first window counts."""
+    max_requests_per_second: float = Field(default=5, gt=0, le=1000)
+    """Every HTTP attempt of the source counts."""
+    max_detail_requests: int = Field(default=200, ge=1)
+    """Detail calls per poll; what does not fit waits for the next poll, oldest first."""
+    max_concurrency: int = Field(default=4, ge=1, le=100)
+    """HTTP requests of the source under way at once."""
+    max_pages: int = Field(default=100, ge=1)
+    """Pages of one list; a longer list fails the poll as `truncated`."""
+    max_response_bytes: ByteSize = Field(default=ByteSize(32 * 1024 * 1024), gt=0)
+    """Size of one answer, before and after decompression."""
+    max_records: int = Field(default=1_000_000, ge=1)
+    """Dedup memory. Least recently seen closed records leave first, open alerts never."""
+    severity_map: dict[str, Severity] = {}
+    """Vendor level to canonical severity, over the built-in table."""
+    labels: dict[str, str] = {}
+    """Constant extra labels of the source."""
+
+    @field_validator("interval", "timeout")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("must be longer than 0 s")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _label_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not _LABEL.fullmatch(name) or name.startswith("__"):
+                raise ValueError(f"{name!r} is no label name: letters, digits and _, not starting with a digit or __")
+            if name in RESERVED_LABELS:
+                raise ValueError(f"{name!r} is a label the exporter sets itself; choose another name")
+        return value
+
+
+class SourceConfig(Tuning):
+    """What an operator can say about one source of any vendor; each vendor's configuration extends it."""
+
+    vendor: str
+    """Which vendor this source is of."""
+    endpoint: BaseUrl
+    """Base URL, http or https; it ends before the vendor's documented path."""
+    tls: Tls = Tls()
+    """TLS of the connection to the vendor."""
+    proxy: str | None = None
+    """URL of an HTTP proxy; `none` for no proxy at all. Unset, the proxy environment variables apply."""
+
+
+class Source(Protocol):
+    """One configured account of a vendor, ready to be read."""
+
+    def read(self, window: Window) -> AsyncIterator[Reading]:
+        """Yields each reading once it is complete; raises FetchError when no more can be had."""
+
+    @property
+    def facts(self) -> frozenset[Fact]:
+        """What this source can supply, as far as is known now."""
+
+    @property
+    def backlog(self) -> int:
+        """How many alerts wait for their detail call."""
+
+
+class Vendor(msgspec.Struct, frozen=True, kw_only=True):
+    """A vendor is a value.
+
+    `auth(config, now)` signs requests; `now()` is the vendor's clock, as far as its Date headers told it. `source`
+    makes what is polled. `resolution` is the vendor's finest unit of time. `lookback(config)` is how far before the
+    start the first window reaches where the vendor has a setting for it. `endpoints` are the values of the metric
+    label; `secrets(config)` are the values that must never be seen.
+    """
+
+    name: str
+    title: str
+    config: type[SourceConfig]
+    auth: Callable[[Any, Callable[[], datetime]], httpx.Auth]
+    source: Callable[[Any, Http], Source]
+    labels: LabelSets
+    endpoints: Sequence[str]
+    resolution: timedelta
+    lookback: Callable[[Any], timedelta | None] = lambda _config: None
+
+
+def severities_from(table: Mapping[str, Severity], config: Tuning) -> dict[str, Severity]:
+    """The vendor's table with the operator's `severity_map` over it; levels compare in upper case."""
+    return {level.upper(): severity for level, severity in {**table, **config.severity_map}.items()}

@@ -1,0 +1,162 @@
+"""DetailQueue: which alerts still need a second call; losing it costs calls, never correctness."""
+
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from datetime import datetime
+from typing import Generic, NamedTuple, TypeVar
+
+import anyio
+import msgspec
+
+from exporter.errors import FetchError, SourceRefused, SourceThrottled, SourceUnreachable
+
+T = TypeVar("T")
+
+# So many calls in a row without an answer, and the rest waits for the next poll.
+GIVE_UP_AFTER = 3
+
+
+class _Entry(msgspec.Struct):
+    version: Hashable
+    due: datetime | None
+    queued: datetime
+    read_version: Hashable = None
+    listed: int = 0
+
+
+class DetailQueue:
+    """Remembers, per alert, which version of it was read in detail and when it is due again.
+
+    Args:
+        max_entries: how many alerts are remembered; beyond it those not listed for longest are forgotten.
+    """
+
+    def __init__(self, max_entries: int = 1_000_000) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._max_entries = max_entries
+        self._round = 0
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def begin(self) -> None:
+        """Starts a poll."""
+        self._round += 1
+
+    def offer(self, key: str, version: Hashable, now: datetime) -> None:
+        """Says that an alert is listed at this version; it is due when that version was not read yet."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self._entries[key] = _Entry(version=version, due=now, queued=now, listed=self._round)
+            return
+        entry.listed = self._round
+        if entry.version != version:
+            entry.version = version
+            if entry.due is None or entry.due > now:
+                entry.due = entry.queued = now
+
+    def again(self, key: str, at: datetime) -> None:
+        """Asks for another read of an alert that is in the queue, at a time to come."""
+        entry = self._entries.get(key)
+        if entry is not None and (entry.due is None or at < entry.due):
+            entry.due = entry.queued = at
+
+    def know(self, key: str, version: Hashable, now: datetime) -> None:
+        """Remembers an alert at this version as needing no call."""
+        self._entries[key] = _Entry(version=version, due=None, queued=now, read_version=version, listed=self._round)
+
+    def due(self, now: datetime) -> list[str]:
+        """The alerts to ask about now, those that wait longest first."""
+        waiting = [
+            (entry.queued, key) for key, entry in self._entries.items() if entry.due is not None and entry.due <= now
+        ]
+        return [key for _, key in sorted(waiting)]
+
+    def done(self, key: str) -> None:
+        """Marks an alert's present version as read."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.read_version = entry.version
+            entry.due = None
+
+    def tried(self, key: str, now: datetime) -> None:
+        """Puts an alert whose call failed at the end of the queue: it stays due, and starves no other."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.queued = now
+
+    def drop(self, key: str) -> None:
+        """Forgets an alert."""
+        self._entries.pop(key, None)
+
+    def prune(self, *, unlisted_polls: int = 3) -> None:
+        """Forgets alerts that were not listed for some polls and have no call due, and the oldest beyond the bound."""
+        gone = [
+            key
+            for key, entry in self._entries.items()
+            if entry.due is None and self._round - entry.listed >= unlisted_polls
+        ]
+        for key in gone:
+            del self._entries[key]
+        if len(self._entries) > self._max_entries:
+            oldest = sorted(self._entries, key=lambda key: self._entries[key].listed)
+            for key in oldest[: len(self._entries) - self._max_entries]:
+                del self._entries[key]
+
+    def backlog(self, now: datetime) -> int:
+        """How many alerts wait for a call that is due."""
+        return sum(1 for entry in self._entries.values() if entry.due is not None and entry.due <= now)
+
+
+class Fetched(NamedTuple, Generic[T]):
+    """Details by key, the keys whose call failed, and how many were not tried in this poll."""
+
+    details: dict[str, T]
+    failed: dict[str, FetchError]
+    waiting: int
+
+
+async def fetch_details(
+    keys: Sequence[str],
+    call: Callable[[str], Awaitable[T]],
+    *,
+    limit: int,
+    concurrency: int,
+) -> Fetched[T]:
+    """Asks for the details of at most `limit` alerts, a few at a time.
+
+    A call that fails costs only its alert. Throttling, and several calls in a row without any answer, leave the rest
+    for the next poll. A refusal (auth, permission, clock) concerns every call and is raised.
+    """
+    details: dict[str, T] = {}
+    failed: dict[str, FetchError] = {}
+    refused: list[SourceRefused] = []
+    todo = iter(keys[:limit])
+    silent = 0
+    stop = False
+
+    async def work(keys: Iterable[str]) -> None:
+        nonlocal silent, stop
+        for key in keys:
+            try:
+                details[key] = await call(key)
+            except SourceRefused as error:
+                refused.append(error)
+                stop = True
+            except FetchError as error:
+                failed[key] = error
+                silent = silent + 1 if isinstance(error, SourceUnreachable) else 0
+                stop = stop or isinstance(error, SourceThrottled) or silent >= GIVE_UP_AFTER
+            else:
+                silent = 0
+            if stop:
+                return
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(concurrency, len(keys), limit)):
+            tasks.start_soon(work, todo)
+    if refused:
+        raise refused[0]
+    return Fetched(details, failed, len(keys) - len(details) - len(failed))

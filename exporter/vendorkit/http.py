@@ -1,0 +1,163 @@
+"""ask(): one request, repeated if that can help, becomes a validated payload or a FetchError."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import anyio
+import httpx
+import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from exporter.errors import (
+    FetchError,
+    Reason,
+    SourceBroken,
+    SourceRefused,
+    SourceThrottled,
+    SourceUnintelligible,
+)
+from exporter.vendorkit.retry_after import seconds_from
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+
+Query = Mapping[str, str] | Sequence[tuple[str, str]]
+Judge = Callable[[int, bytes], FetchError | None]
+
+
+def no_opinion(_status: int, _body: bytes) -> FetchError | None:
+    """The judge of a vendor that has nothing to add to the HTTP status."""
+    return None
+
+
+class Http:
+    """The HTTP of one source: its base URL, its signed and guarded client, and the deadline of the poll under way."""
+
+    def __init__(self, client: httpx.AsyncClient, base_url: str) -> None:
+        self._client = client
+        self._base_url = base_url
+        self._deadline = float("inf")
+
+    def begin(self, deadline: float) -> None:
+        """Starts a poll that may ask until the event loop's clock shows `deadline`."""
+        self._deadline = deadline
+
+    async def ask(
+        self,
+        endpoint: str,
+        method: str,
+        path: str,
+        *,
+        read: Callable[[bytes], T],
+        query: Query = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        judge: Judge = no_opinion,
+    ) -> T:
+        """What `read` makes of the body of a 2xx answer.
+
+        Transport errors and answers that another attempt may mend (429, 502, 503, 504, and what `judge` or `read`
+        raise with `repeat`) are asked again, with exponential back-off and full jitter or after the vendor's
+        Retry-After, within the poll's deadline. Each attempt is built and signed anew.
+
+        Args:
+            endpoint: the metric's label.
+            path: percent-encoded, starting with a slash; appended to the base URL.
+            query: pairs, encoded here with `%20` for a space.
+            read: raises FetchError for an error inside the envelope; msgspec's errors become bad_response.
+            judge: what the vendor's own error body means; None leaves it to the HTTP status.
+
+        Raises:
+            FetchError: why there is no payload.
+        """
+        url = self._base_url + path
+        if query:
+            url += "?" + urlencode(
+                query if isinstance(query, Sequence) else list(query.items()), quote_via=quote, safe="~"
+            )
+        sent_headers = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            sent_headers.setdefault("Content-Type", "application/json")
+
+        async def attempt() -> T:
+            request = self._client.build_request(
+                method, url, headers=sent_headers, content=body, extensions={"endpoint": endpoint}
+            )
+            response = await self._client.send(request)
+            return _payload(response, read, judge)
+
+        return await AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
+            wait=_pause,
+            stop=self._is_last,
+            sleep=anyio.sleep,
+            reraise=True,
+        )(attempt)
+
+    def _is_last(self, state: RetryCallState) -> bool:
+        return state.attempt_number >= ATTEMPTS or anyio.current_time() + state.upcoming_sleep >= self._deadline
+
+
+_backoff = wait_random_exponential(multiplier=0.5, max=20)
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_for = error.retry_after if isinstance(error, FetchError) else None
+    return max(_backoff(state), asked_for or 0.0)
+
+
+def _payload(response: httpx.Response, read: Callable[[bytes], T], judge: Judge) -> T:
+    if not response.is_success:
+        raise judged(response, judge)
+    try:
+        return read(response.content)
+    except SourceThrottled as error:
+        if error.retry_after is None:
+            error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
+        raise
+    except msgspec.MsgspecError as error:
+        raise SourceUnintelligible(f"HTTP {response.status_code}, but {_shape(response, error)}") from None
+
+
+def _shape(response: httpx.Response, error: msgspec.MsgspecError) -> str:
+    if not response.content:
+        return "the body is empty"
+    if response.content.lstrip()[:1] == b"<":
+        return "the body is HTML or XML, not the API's JSON"
+    if isinstance(error, msgspec.ValidationError):
+        return f"not of the documented shape: {error}"
+    return "the body is no valid JSON"
+
+
+def judged(response: httpx.Response, judge: Judge = no_opinion) -> FetchError:
+    """What an answer that is no success means: the vendor's own word first, else the HTTP status."""
+    status = response.status_code
+    error = judge(status, response.content) or by_status(status)
+    if isinstance(error, SourceThrottled) and error.retry_after is None:
+        error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
+    return error
+
+
+def by_status(status: int) -> FetchError:
+    """What an HTTP status means where the vendor's body says nothing more."""
+    said = f"HTTP {status}"
+    if 300 <= status < 400:
+        return SourceUnintelligible(f"{said}: a redirect, which is not followed")
+    match status:
+        case 401:
+            return SourceRefused(f"{said}: the credentials were refused")
+        case 403:
+            return SourceRefused(f"{said}: the account is not allowed to do this", reason=Reason.PERMISSION)
+        case 404:
+            return SourceUnintelligible(f"{said}: there is no such API at this address", reason=Reason.NOT_FOUND)
+        case 429:
+            return SourceThrottled(f"{said}: too many requests")
+        case 502 | 503 | 504:
+            return SourceBroken(said, repeat=True)
+        case _ if status >= 500:
+            return SourceBroken(said)
+        case _:
+            return SourceBroken(f"{said}: the request itself was refused", reason=Reason.API_ERROR)

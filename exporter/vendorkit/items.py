@@ -1,0 +1,119 @@
+"""normalise_all(): one bad item costs only itself. Page lists are decoded the same way."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from exporter.errors import ItemRejected
+from exporter.model.reading import Rejected
+from exporter.model.records import Kind
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = TypeVar("P")
+
+
+class Normalised(NamedTuple, Generic[R]):
+    """What could be read, and what could not."""
+
+    items: list[R]
+    rejected: list[Rejected]
+
+
+def normalise_all(kind: Kind, items: Iterable[T], convert: Callable[[T], R | None]) -> Normalised[R]:
+    """Every item converted; None means there is nothing to tell of it, ItemRejected costs only that item."""
+    converted: list[R] = []
+    rejected: list[Rejected] = []
+    for item in items:
+        try:
+            result = convert(item)
+        except ItemRejected as error:
+            rejected.append(Rejected(kind, str(error)))
+        else:
+            if result is not None:
+                converted.append(result)
+    return Normalised(converted, rejected)
+
+
+class Decoded(NamedTuple, Generic[P, T]):
+    """A page: its envelope, its items that could be decoded, and why others could not."""
+
+    page: P
+    items: list[T]
+    rejected: list[Rejected]
+
+
+class PageDecoder(Generic[P, T]):
+    """Decodes a page of items straight into structs; item by item only where one of them has the wrong shape.
+
+    Args:
+        page: a generic struct, `Page[item]`.
+        item: the struct of one item.
+        items_of: the list inside a decoded page; None counts as empty.
+        kind: what an unreadable item is counted as.
+    """
+
+    def __init__(
+        self, page: Any, item: type[T], *, items_of: Callable[[Any], Sequence[Any] | None], kind: Kind
+    ) -> None:
+        self._whole = msgspec.json.Decoder(page[item])
+        self._loose = msgspec.json.Decoder(page[msgspec.Raw])
+        self._item = msgspec.json.Decoder(item)
+        self._items_of = items_of
+        self._kind = kind
+
+    def decode(self, body: bytes) -> Decoded[P, T]:
+        """The page; raises msgspec.DecodeError or ValidationError where the envelope itself cannot be read."""
+        try:
+            page = self._whole.decode(body)
+        except msgspec.ValidationError:
+            return self._one_by_one(body)
+        except msgspec.DecodeError:
+            mended = mend(body)
+            if mended == body:
+                raise
+            return self._one_by_one(mended)
+        return Decoded(page, list(self._items_of(page) or ()), [])
+
+    def _one_by_one(self, body: bytes) -> Decoded[P, T]:
+        page = self._loose.decode(body)
+        items: list[T] = []
+        rejected: list[Rejected] = []
+        for raw in self._items_of(page) or ():
+            try:
+                items.append(self._item.decode(raw))
+            except msgspec.ValidationError as error:
+                rejected.append(Rejected(self._kind, f"not of the documented shape: {error}"))
+        return Decoded(page, items, rejected)
+
+
+_ESCAPED_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\\\"
+)
+
+
+def mend(body: bytes) -> bytes:
+    """The body with what is no Unicode replaced by U+FFFD: bytes that are not UTF-8, and lone surrogate escapes."""
+    text = body.decode("utf-8", "replace").encode()
+    return _ESCAPED_SURROGATE.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], text)
+
+
+def decode_mended(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """Decodes an answer that is no list of items, mending what is no Unicode if that is what is in the way."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        mended = mend(body)
+        if mended == body:
+            raise
+        return decoder.decode(mended)
+
+
+def rejected_if(problem: bool, why: str) -> None:
+    """Raises ItemRejected when there is a problem."""
+    if problem:
+        raise ItemRejected(why)

@@ -1,0 +1,56 @@
+"""Settings: what every configuration model is made of; Duration: a span of time as an operator writes it."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+import durationpy
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+
+class Settings(BaseModel):
+    """Frozen, closed to unknown keys, and silent about its input in errors; a field's docstring documents it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w|y))+$"
+_HOW = "write 30s, 5m, 2h or 15d, or a number of seconds"
+
+
+def duration_from(value: Any) -> timedelta:
+    """The span a setting means: `30s`, `5m`, `15d` or a number of seconds; raises ValueError for anything else."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"this is no duration: {_HOW}")  # noqa: TRY004 pydantic reports ValueErrors
+    try:
+        seconds = float(value)
+    except ValueError:
+        if not re.fullmatch(_PATTERN, str(value).strip()):
+            raise ValueError(f"{str(value)[:40]!r} is no duration: {_HOW}") from None
+        seconds = durationpy.from_str(str(value).strip()).total_seconds()
+    try:
+        span = timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        raise ValueError(f"this duration is too long: {_HOW}") from None
+    if span < timedelta(0):
+        raise ValueError("a duration is not negative")
+    return span
+
+
+def text_from(span: timedelta) -> str:
+    """The span as it is written in a configuration file: `90s`, `5m`, `2h`, `15d`."""
+    seconds = span.total_seconds()
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{int(seconds // unit)}{name}"
+    return f"{seconds:g}s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(duration_from),
+    PlainSerializer(text_from),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _PATTERN}, {"type": "number", "minimum": 0}]}),
+]
