@@ -1,0 +1,1 @@
+"""A world whose truth we know: for demo, simulate and tests."""

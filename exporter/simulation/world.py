@@ -1,0 +1,316 @@
+"""World: what happens when. Alerts open, change, are told about, end; from a seed, the same way every time."""
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+
+import msgspec
+
+from exporter.model.alert import CloseReason, Severity
+from exporter.model.records import Channel, FailureReason, Suppression
+
+
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a vendor's alerts can do. `failures` are texts as the vendor words them, with the reason they mean."""
+
+    severities: Sequence[Severity]
+    endings: Sequence[CloseReason]
+    resolution: timedelta
+    channels: Sequence[Channel] = ()
+    failures: Sequence[tuple[FailureReason, str]] = ()
+    suppressions: Sequence[Suppression] = ()
+    acknowledges: bool = False
+    shields: bool = False
+    changes_severity: bool = False
+    converges: bool = False
+    has_events: bool = False
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast things happen, as means in seconds at speed 1, and how often, as shares."""
+
+    between_alerts: float = 8.0
+    life: float = 240.0
+    between_anomalies: float = 45.0
+    result_delay: float = 10.0
+    late_by: float = 90.0
+    late: float = 0.1
+    acknowledged: float = 0.3
+    shielded: float = 0.1
+    severity_changed: float = 0.15
+    failed: float = 0.15
+    held_back: float = 0.1
+    events: float = 0.15
+    removed: float = 0.0
+
+
+class Tell(msgspec.Struct, kw_only=True):
+    """One attempt to tell a person. The result shows at the vendor from `settles` on, in true time."""
+
+    number: int
+    at: datetime
+    settles: datetime
+    channel: Channel
+    failure: tuple[FailureReason, str] | None = None
+    suppression: Suppression | None = None
+    recovery: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of an incident's history: created, anomaly, notified, acknowledged, severity, recovered, closed …"""
+
+    at: datetime
+    what: str
+
+
+class Incident(msgspec.Struct, kw_only=True):
+    """One alert, or with `is_event` something that only happened.
+
+    Times are stamps of the vendor's clock; `visible` is the true time from which the vendor's API shows it.
+    """
+
+    number: int
+    severity: Severity
+    first_severity: Severity
+    rule: str
+    policy: str
+    resource_type: str
+    resource: str
+    provider: str
+    namespace: str
+    started: datetime
+    visible: datetime
+    updated: datetime
+    is_event: bool = False
+    ended: datetime | None = None
+    ending: CloseReason | None = None
+    acknowledged: datetime | None = None
+    shielded: bool = False
+    removed: bool = False
+    anomalies: list[datetime] = []
+    tells: list[Tell] = []
+    history: list[Entry] = []
+
+
+_RULES = (
+    ("disk almost full", "HOST", "os"),
+    ("cpu saturated", "HOST", "os"),
+    ("pod restarts", "POD", "kubernetes"),
+    ("http 5xx rate", "SERVICE", "apm"),
+    ("latency above target", "SERVICE", "apm"),
+    ("replication lag", "DATABASE", "db"),
+    ("queue backlog", "QUEUE", "middleware"),
+    ("certificate expires", "ENDPOINT", "synthetic"),
+    ("port down", "HOST", "network"),
+    ("log pattern found", "LOGSTORE", "logs"),
+)
+_NAMESPACES = ("prod", "staging", "payments")
+_EVENT_RULES = ("deployment finished", "process restarted", "node added")
+
+
+class World:
+    """Everything that truly happened at one vendor's account, up to the moment it was advanced to.
+
+    Args:
+        traits: what this vendor's alerts can do.
+        seed: two worlds of one seed, start and pace are equal.
+        start: true time of the beginning.
+        speed: divides all spans of time; the clock itself runs as it does.
+        quiet: nothing happens by itself; a test drives it.
+    """
+
+    def __init__(
+        self,
+        traits: Traits,
+        *,
+        seed: int,
+        start: datetime,
+        pace: Pace | None = None,
+        speed: float = 1.0,
+        quiet: bool = False,
+    ) -> None:
+        self.traits = traits
+        self.start = start
+        self.now = start
+        self.skew = timedelta(0)
+        self.incidents: list[Incident] = []
+        self._pace = pace or Pace()
+        self._speed = speed
+        self._random = random.Random(seed)  # noqa: S311 a scenario, not a secret
+        self._agenda: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._count = 0
+        self._tells = 0
+        self._planned = 0
+        if not quiet:
+            self._plan(self._span(self._pace.between_alerts), self._next_alert)
+
+    def stamp(self) -> datetime:
+        """What the vendor's clock shows now, in the vendor's resolution."""
+        return floored(self.now + self.skew, self.traits.resolution)
+
+    def advance(self, now: datetime) -> None:
+        """Lets everything happen that is due by `now`, in order."""
+        while self._agenda and self._agenda[0][0] <= now:
+            at, _, act = heappop(self._agenda)
+            self.now = max(self.now, at)
+            act()
+        self.now = max(self.now, now)
+
+    def visible(self) -> list[Incident]:
+        """What the vendor's API can show now: begun, not late any more, not removed."""
+        return [incident for incident in self.incidents if incident.visible <= self.now and not incident.removed]
+
+    # What can happen. Tests call these; the scenario below does too.
+
+    def open(self, *, late_by: float = 0.0, is_event: bool = False, severity: Severity | None = None) -> Incident:
+        """An alert begins now, or an event happens."""
+        chosen = self._random
+        level = severity or chosen.choices(self.traits.severities, weights=range(1, len(self.traits.severities) + 1))[0]
+        rule, resource_type, provider = chosen.choice(_RULES)
+        stamp = self.stamp()
+        self._count += 1
+        incident = Incident(
+            number=self._count,
+            severity=level,
+            first_severity=level,
+            rule=chosen.choice(_EVENT_RULES) if is_event else rule,
+            policy=f"{rule} policy",
+            resource_type=resource_type,
+            resource=f"{resource_type.lower()}-{chosen.randrange(40):02d}",
+            provider=provider,
+            namespace=chosen.choice(_NAMESPACES),
+            started=stamp,
+            visible=self.now + timedelta(seconds=late_by),
+            updated=stamp,
+            is_event=is_event,
+            ended=stamp if is_event else None,
+        )
+        incident.history.append(Entry(stamp, "created"))
+        self.incidents.append(incident)
+        return incident
+
+    def converge(self, incident: Incident) -> None:
+        """A further anomaly is folded into an open alert."""
+        if incident.ending is None:
+            incident.anomalies.append(self._note(incident, "anomaly"))
+
+    def acknowledge(self, incident: Incident) -> None:
+        """A person acknowledges an open alert, once."""
+        if incident.ending is None and incident.acknowledged is None:
+            incident.acknowledged = self._note(incident, "acknowledged")
+
+    def shield(self, incident: Incident, *, on: bool) -> None:
+        """An open alert is shielded, or is not any more."""
+        if incident.ending is None:
+            incident.shielded = on
+            self._note(incident, "shielded" if on else "unshielded")
+
+    def change_severity(self, incident: Incident, severity: Severity) -> None:
+        """An open alert becomes more or less severe."""
+        if incident.ending is None and severity is not incident.severity:
+            incident.severity = severity
+            self._note(incident, "severity")
+
+    def tell(
+        self,
+        incident: Incident,
+        channel: Channel,
+        *,
+        failure: tuple[FailureReason, str] | None = None,
+        suppression: Suppression | None = None,
+        settles_after: float = 0.0,
+    ) -> Tell:
+        """The vendor tries to tell a person, or holds the notice back."""
+        self._tells += 1
+        told = Tell(
+            number=self._tells,
+            at=self.stamp(),
+            settles=self.now + timedelta(seconds=settles_after),
+            channel=channel,
+            failure=failure,
+            suppression=suppression,
+            recovery=incident.ending is not None,
+        )
+        incident.tells.append(told)
+        self._note(incident, "notified")
+        return told
+
+    def end(self, incident: Incident, ending: CloseReason) -> None:
+        """An open alert ends; a removed one is never heard of again."""
+        if incident.ending is not None:
+            return
+        incident.ending = ending
+        incident.ended = self._note(incident, "recovered" if ending is CloseReason.RECOVERED else "closed")
+        incident.removed = ending is CloseReason.VANISHED
+
+    def reopen(self, incident: Incident) -> None:
+        """An ended alert is open again under the same identity."""
+        incident.ending = incident.ended = None
+        self._note(incident, "created")
+
+    def _note(self, incident: Incident, what: str) -> datetime:
+        stamp = self.stamp()
+        incident.updated = stamp
+        incident.history.append(Entry(stamp, what))
+        return stamp
+
+    # The scenario: how one alert leads to the next thing.
+
+    def _span(self, mean: float) -> timedelta:
+        return timedelta(seconds=max(0.05, self._random.expovariate(1 / mean)) / self._speed)
+
+    def _plan(self, after: timedelta, act: Callable[[], None]) -> None:
+        self._planned += 1
+        heappush(self._agenda, (self.now + after, self._planned, act))
+
+    def _next_alert(self) -> None:
+        pace, chance, traits = self._pace, self._random.random, self.traits
+        self._plan(self._span(pace.between_alerts), self._next_alert)
+        late_by = self._random.uniform(0, pace.late_by) / self._speed if chance() < pace.late else 0.0
+        if traits.has_events and chance() < pace.events:
+            self.open(late_by=late_by, is_event=True)
+            return
+        incident = self.open(late_by=late_by)
+        life = self._span(pace.life)
+        gone = chance() < pace.removed
+        self._plan(life, lambda: self._end(incident, gone=gone))
+        self._plan(self._span(4.0), lambda: self._tell(incident))
+        if traits.converges:
+            self._plan(self._span(pace.between_anomalies), lambda: self._anomaly(incident))
+        if traits.acknowledges and chance() < pace.acknowledged:
+            self._plan(life * chance(), lambda: self.acknowledge(incident))
+        if traits.shields and chance() < pace.shielded:
+            self._plan(life * chance(), lambda: self.shield(incident, on=True))
+        if traits.changes_severity and chance() < pace.severity_changed:
+            other = self._random.choice(traits.severities)
+            self._plan(life * chance(), lambda: self.change_severity(incident, other))
+
+    def _anomaly(self, incident: Incident) -> None:
+        if incident.ending is None:
+            self.converge(incident)
+            self._plan(self._span(self._pace.between_anomalies), lambda: self._anomaly(incident))
+
+    def _tell(self, incident: Incident) -> None:
+        if not self.traits.channels:
+            return
+        for channel in self._random.sample(self.traits.channels, k=min(2, len(self.traits.channels))):
+            roll = self._random.random()
+            failure = suppression = None
+            if roll < self._pace.failed and self.traits.failures:
+                failure = self._random.choice(self.traits.failures)
+            elif roll < self._pace.failed + self._pace.held_back and self.traits.suppressions:
+                suppression = self._random.choice(self.traits.suppressions)
+            settles_after = self._random.uniform(0, self._pace.result_delay) / self._speed
+            self.tell(incident, channel, failure=failure, suppression=suppression, settles_after=settles_after)
+
+    def _end(self, incident: Incident, *, gone: bool) -> None:
+        self.end(incident, CloseReason.VANISHED if gone else self._random.choice(self.traits.endings))
+        if not gone:
+            self._tell(incident)
+
+
+def floored(moment: datetime, resolution: timedelta) -> datetime:
+    """A moment in a resolution: whole milliseconds, whole seconds."""
+    past = timedelta(microseconds=moment.microsecond)
+    return moment - past % resolution
