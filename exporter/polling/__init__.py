@@ -1,0 +1,1 @@
+"""When to ask, and for what."""

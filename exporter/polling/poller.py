@@ -1,0 +1,171 @@
+"""Polls one source for ever; whatever happens becomes a Poll."""
+
+import logging
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from exporter.errors import FetchError, Reason, SourceUnreachable
+from exporter.model.reading import Poll, Reading, Window
+from exporter.polling.cadence import delay_after, first_delay
+from exporter.polling.lookback import window_after
+from exporter.state.book import SourceBook
+from exporter.vendorkit.clock import NOISE, VendorClock
+from exporter.vendorkit.contract import FirstPoll, Source, SourceConfig, Vendor
+from exporter.vendorkit.http import Http
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+log = logging.getLogger(__name__)
+
+
+class Poller:
+    """Asks one source, again and again, and enters each poll into its book.
+
+    Args:
+        book: the source's memory; its `observe` has to hear of every HTTP attempt.
+        now: our own clock.
+        published: called after each poll, when the book has a new state.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        vendor: Vendor,
+        config: SourceConfig,
+        *,
+        http: Http,
+        clock: VendorClock,
+        book: SourceBook,
+        now: Callable[[], datetime],
+        published: Callable[[], None],
+        attempts: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self.book = book
+        self._vendor = vendor
+        self._config = config
+        self._source: Source = vendor.source(config, http)
+        self._http = http
+        self._clock = clock
+        self._now = now
+        self._published = published
+        self._attempts = attempts
+        self._interval = config.interval
+        self._watermark: datetime | None = None
+        self._counted_from: datetime | None = None
+        self._started = anyio.current_time()
+        self._turned = self._started
+
+    def is_turning(self, now: float) -> bool:
+        """Whether the loop has turned within 3 intervals and a timeout; what the vendor does is no matter."""
+        return now - self._turned <= 3 * self._interval.total_seconds() + self._config.timeout.total_seconds()
+
+    async def run(self) -> None:
+        """Polls until cancelled."""
+        jitter = first_delay(self._interval, random.random())  # noqa: S311 spreads load, guards nothing
+        await self._sleep_until(anyio.current_time() + jitter.total_seconds())
+        while True:
+            started = anyio.current_time()
+            delay = await self.poll()
+            await self._sleep_until(started + delay.total_seconds())
+
+    async def _sleep_until(self, moment: float) -> None:
+        """Sleeps in steps of an interval at most, so that a long back-off still shows that the loop turns."""
+        while (left := moment - anyio.current_time()) > 0:
+            self._turned = anyio.current_time()
+            await anyio.sleep(min(left, self._interval.total_seconds()))
+        self._turned = anyio.current_time()
+
+    async def poll(self) -> timedelta:
+        """One poll, entered into the book; how long after its start the next one is due."""
+        before = self.book.state
+        poll = await self._read()
+        took = timedelta(seconds=poll.duration_seconds)
+        failures = before.failures_in_a_row + 1 if poll.error else 0
+        delay = delay_after(self._interval, failures, poll.error, took=took)
+        self.book.enter(
+            poll,
+            facts=self._source.facts,
+            backlog=self._source.backlog,
+            clock_offset=self._clock.offset,
+            next_poll=poll.started_at + max(delay, took),
+        )
+        if poll.error is None:
+            self._watermark = poll.vendor_now
+            self._counted_from = poll.window.counted_from
+        self._tell(poll.error, before.failures_in_a_row)
+        self._published()
+        return delay
+
+    def _tell(self, error: FetchError | None, failures_before: int) -> None:
+        """Logs a source going down once and coming back once; between the two, metrics tell."""
+        if error is not None and not failures_before:
+            log.warning("source %s: poll failed (%s): %s", self.name, error.reason, error)
+        elif error is None and failures_before:
+            log.info("source %s: answers again after %d failed polls", self.name, failures_before)
+
+    def _window(self) -> Window:
+        window = window_after(
+            self._watermark,
+            now=self._clock.now(),
+            started_at=self._clock.at(self._started),
+            overlap=self._config.overlap,
+            lookback=self._vendor.lookback(self._config),
+            backfill=self._config.first_poll is FirstPoll.BACKFILL,
+            open_alerts=self.book.open_alerts,
+        )
+        if self._counted_from is not None:
+            return msgspec.structs.replace(window, counted_from=self._counted_from)
+        return window
+
+    async def _read(self) -> Poll:
+        started, started_at, attempts = anyio.current_time(), self._now(), self._attempts()
+        deadline = started + self._interval.total_seconds()
+        self._http.begin(deadline)
+        window = self._window()
+        readings, error = await self._readings(window, deadline)
+        corrected = self._window()
+        if window.first and error is None and abs(corrected.counted_from - window.counted_from) >= NOISE:
+            # Only now is it known how far the vendor's clock is off: the first window was the wrong one.
+            window = corrected
+            readings, error = await self._readings(window, deadline)
+        if window.first:
+            window = msgspec.structs.replace(window, counted_from=self._window().counted_from)
+        return Poll(
+            window=window,
+            readings=readings,
+            error=error,
+            started_at=started_at,
+            vendor_now=self._clock.at(started),
+            duration_seconds=anyio.current_time() - started,
+            requests=self._attempts() - attempts,
+        )
+
+    async def _readings(self, window: Window, deadline: float) -> tuple[list[Reading], FetchError | None]:
+        """What the source could be read of until the deadline, and what ended it early.
+
+        Nobody else catches Exception: a defect in one vendor's folder stops nobody else.
+        """
+        readings: list[Reading] = []
+        try:
+            with anyio.move_on_after(deadline - anyio.current_time()) as scope:
+                walk: AsyncGenerator[Reading] = self._source.read(window)  # type: ignore[assignment]
+                async with aclosing(walk):
+                    async for reading in walk:
+                        readings.append(reading)  # noqa: PERF401 what came before an error has to stay
+        except FetchError as error:
+            return readings, error
+        except Exception as error:
+            log.exception("source %s: a defect ended the poll", self.name)
+            return readings, FetchError(f"{type(error).__name__} in the exporter itself", reason=Reason.INTERNAL)
+        if scope.cancelled_caught:
+            late = f"the poll was not complete within its interval of {self._interval.total_seconds():g} s"
+            return readings, SourceUnreachable(late, reason=Reason.TIMEOUT)
+        return readings, None

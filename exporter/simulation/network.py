@@ -1,0 +1,207 @@
+"""Site: one simulated vendor with its faults and its access log; SimulatedNetwork: sites reached without a socket."""
+
+import errno
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from enum import StrEnum
+
+import anyio
+import httpx
+import msgspec
+
+from exporter.simulation.wire import Calls, Request, Response, Simulator
+
+
+class FaultKind(StrEnum):
+    """What can go wrong between a client and a vendor."""
+
+    REFUSED = "refused"  # nothing listens
+    DNS = "dns"  # the name does not resolve
+    TLS_UNKNOWN = "tls_unknown"  # the certificate's authority is unknown
+    TLS_EXPIRED = "tls_expired"
+    CONNECT_HANG = "connect_hang"
+    HANG = "hang"  # connected, and no answer ever
+    SLOW_HEADERS = "slow_headers"  # the answer begins after `seconds`
+    DRIP = "drip"  # one byte a second, for ever
+    RESET = "reset"  # the connection ends in the body
+    STATUS = "status"  # HTTP `status`, with `headers`
+    STATUS_HTML = "status_html"
+    HTML = "html"  # HTTP 200 with a login page
+    TRUNCATED = "truncated"  # HTTP 200 with half the JSON
+    ENVELOPE = "envelope"  # an error inside HTTP 200, in the vendor's words
+    EMPTY = "empty"
+    WRONG_TYPE = "wrong_type"  # valid JSON of another shape
+    TOO_LARGE = "too_large"
+    BOMB = "bomb"  # small on the wire, huge when decompressed
+    REDIRECT = "redirect"  # to another host
+
+
+# These never reach the vendor, so its access log does not show them.
+_BEFORE_THE_VENDOR = {
+    FaultKind.REFUSED,
+    FaultKind.DNS,
+    FaultKind.TLS_UNKNOWN,
+    FaultKind.TLS_EXPIRED,
+    FaultKind.CONNECT_HANG,
+}
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    """A fault, for one endpoint or all of them, so many times or until it is taken away."""
+
+    kind: FaultKind
+    endpoint: str | None = None
+    times: int | None = None
+    status: int = 503
+    headers: Mapping[str, str] = {}
+    seconds: float = 5.0
+    size: int = 64 * 1024 * 1024
+    skip: int = 0
+
+
+class Site:
+    """One simulated vendor, its faults and what its access log shows: calls by (endpoint, HTTP status).
+
+    `now` is true time; the world is advanced to it with each request.
+    """
+
+    def __init__(self, simulator: Simulator, now: Callable[[], datetime]) -> None:
+        self.simulator = simulator
+        self.faults: list[Fault] = []
+        self.calls: Calls = Calls()
+        self._now = now
+
+    def fault_for(self, request: Request) -> Fault | None:
+        """The fault this request meets, used up by one."""
+        endpoint = self.simulator.endpoint_of(request)
+        for fault in self.faults:
+            if fault.endpoint not in {None, endpoint} or fault.times == 0:
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
+            if fault.times is not None:
+                fault.times -= 1
+            return fault
+        return None
+
+    def respond(self, request: Request, fault: Fault | None) -> Response:
+        """The answer, spoilt by the fault if there is one; logged unless it never reached the vendor."""
+        world = self.simulator.world
+        world.advance(self._now())
+        endpoint = self.simulator.endpoint_of(request)
+        response = self._spoilt(request, endpoint, fault)
+        if fault is None or fault.kind not in _BEFORE_THE_VENDOR:
+            self.calls[endpoint, str(response.status)] += 1
+        date = format_datetime((world.now + world.skew).astimezone(UTC), usegmt=True)
+        return msgspec.structs.replace(response, headers={"Date": date, **response.headers})
+
+    def _spoilt(self, request: Request, endpoint: str, fault: Fault | None) -> Response:
+        match fault.kind if fault else None:
+            case FaultKind.STATUS if fault:
+                return Response(status=fault.status, body=b'{"message": "simulated"}', headers=fault.headers)
+            case FaultKind.STATUS_HTML if fault:
+                return Response(status=fault.status, body=_HTML, content_type="text/html", headers=fault.headers)
+            case FaultKind.HTML:
+                return Response(body=_HTML, content_type="text/html")
+            case FaultKind.TRUNCATED:
+                whole = self.simulator.answer(request)
+                return msgspec.structs.replace(whole, body=whole.body[: len(whole.body) // 2])
+            case FaultKind.ENVELOPE:
+                return self.simulator.error_in_envelope(endpoint)
+            case FaultKind.EMPTY:
+                return Response(body=b"")
+            case FaultKind.WRONG_TYPE:
+                return Response(body=b'[[{"data": 7}], "events", 3]')
+            case FaultKind.TOO_LARGE if fault:
+                return Response(body=b" " * fault.size)
+            case FaultKind.BOMB if fault:
+                return Response(body=zlib.compress(b" " * fault.size, wbits=31), headers={"Content-Encoding": "gzip"})
+            case FaultKind.REDIRECT:
+                return Response(status=302, headers={"Location": "http://127.0.0.2:1/elsewhere"})
+            case _:
+                return self.simulator.answer(request)
+
+
+_HTML = b"<html>\r\n<head><title>502 Bad Gateway</title></head><body>Sign in</body></html>"
+
+
+def site_for(sites: Sequence[Site], request: Request) -> Site | None:
+    """The site whose API this request asks for: the vendors' paths differ."""
+    return next((site for site in sites if site.simulator.endpoint_of(request) != "other"), None)
+
+
+async def body_of(response: Response, fault: Fault | None) -> AsyncIterator[bytes]:
+    """The body as it arrives under a fault: at once, broken off, or a byte a second for ever."""
+    if fault is not None and fault.kind is FaultKind.DRIP:
+        while True:
+            yield b" "
+            await anyio.sleep(1)
+    elif fault is not None and fault.kind is FaultKind.RESET:
+        yield response.body[: len(response.body) // 2]
+        raise ConnectionResetError(errno.ECONNRESET, "simulated")
+    else:
+        yield response.body
+
+
+async def delay_of(fault: Fault | None) -> None:
+    """Waits as long as the fault holds the answer back."""
+    match fault.kind if fault else None:
+        case FaultKind.HANG | FaultKind.CONNECT_HANG:
+            await anyio.sleep_forever()
+        case FaultKind.SLOW_HEADERS if fault:
+            await anyio.sleep(fault.seconds)
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, response: Response, fault: Fault | None) -> None:
+        self._response = response
+        self._fault = fault
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in body_of(self._response, self._fault):
+                yield chunk
+        except ConnectionResetError as error:
+            raise httpx.ReadError("simulated reset") from error
+
+
+class SimulatedNetwork(httpx.AsyncBaseTransport):
+    """The network as a transport: reaches sites in this process, on whatever clock the tests run."""
+
+    def __init__(self, *sites: Site) -> None:
+        self._sites = sites
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """What the simulated vendor sends, or the error a broken network gives."""
+        path, _, query = request.url.raw_path.decode("ascii").partition("?")
+        asked = Request(
+            method=request.method,
+            path=path,
+            query=query,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.aread(),
+        )
+        site = site_for(self._sites, asked)
+        if site is None:
+            return httpx.Response(404, content=b'{"message": "no such API"}', request=request)
+        fault = site.fault_for(asked)
+        if fault is not None and fault.kind in _ERRORS:
+            raise httpx.ConnectError("simulated") from _ERRORS[fault.kind]
+        if fault is not None and fault.kind is FaultKind.CONNECT_HANG:
+            await delay_of(fault)
+        response = site.respond(asked, fault)
+        await delay_of(fault)
+        headers = {"Content-Type": response.content_type, **response.headers}
+        return httpx.Response(response.status, headers=headers, stream=_Body(response, fault), request=request)
+
+
+_ERRORS: Mapping[FaultKind, Exception] = {
+    FaultKind.REFUSED: ConnectionRefusedError(errno.ECONNREFUSED, "simulated"),
+    FaultKind.DNS: OSError("name or service not known"),
+    FaultKind.TLS_UNKNOWN: ssl.SSLCertVerificationError(1, "certificate verify failed: unable to get local issuer"),
+    FaultKind.TLS_EXPIRED: ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired"),
+}

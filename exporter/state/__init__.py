@@ -1,0 +1,1 @@
+"""What we remember: pure, without I/O and without a clock."""

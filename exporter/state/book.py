@@ -1,0 +1,352 @@
+"""Book: the newest state of a source; a poll goes in, a new SourceState comes out."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from operator import add
+
+import msgspec
+
+from exporter.errors import REMEDIES, Reason
+from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.facts import Fact, LabelSets
+from exporter.model.reading import Happened, OpenAlerts, Poll, Unfinished, Window
+from exporter.model.records import Convergence, Event, Kind, Notice, Operation, kind_of
+from exporter.model.snapshot import AlertCounts, Labels, SourceState
+from exporter.state.grouping import Admission
+from exporter.state.ledger import Ledger
+from exporter.state.lifecycle import PATIENCE, changes, missed
+from exporter.state.tally import ABSURD, Tally
+
+_PLACE = {severity: place for place, severity in enumerate(Severity)}
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True):
+    """How a source's state is kept: what the configuration and the vendor say of it."""
+
+    name: str
+    vendor: str
+    constant_labels: Mapping[str, str]
+    label_sets: LabelSets
+    resolution: timedelta
+    interval: timedelta
+    stale_after: timedelta
+    max_records: int
+    group_by: tuple[str, ...] = ()
+    group_limit: int = 100
+    alert_info: bool = False
+    alert_info_limit: int = 500
+
+
+class _Past(msgspec.Struct, gc=False):
+    """What is remembered of an alert besides its newest record, also when it is closed."""
+
+    baseline: bool
+    started_at: datetime | None
+    severity: Severity
+    acknowledged: bool = False
+
+
+class SourceBook:
+    """Everything remembered of one source. Each record counts exactly once, however often it is read."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+        self._ledger = Ledger(keeping.max_records)
+        self._tally = Tally(group_by=keeping.group_by, group_limit=keeping.group_limit)
+        self._open: dict[str, Alert] = {}
+        self._past: dict[str, _Past] = {}  # of the open alerts; that of closed ones is in the ledger
+        self._missed: dict[str, int] = {}
+        extra = len(keeping.group_by)
+        self._gauge_series = [Admission(extra=extra, limit=keeping.group_limit) for _ in range(4)]
+        self._failures: Counter[Reason] = Counter()
+        self.state = SourceState(
+            name=keeping.name,
+            vendor=keeping.vendor,
+            constant_labels=keeping.constant_labels,
+            label_sets=keeping.label_sets,
+            facts=frozenset(),
+            interval_seconds=keeping.interval.total_seconds(),
+            stale_after_seconds=max(keeping.stale_after, 3 * keeping.interval).total_seconds(),
+        )
+
+    @property
+    def open_alerts(self) -> Mapping[str, Alert]:
+        """The alerts believed open, by key."""
+        return self._open
+
+    def observe(self, endpoint: str, code: str, seconds: float) -> None:
+        """Notes one HTTP attempt; it shows with the next poll."""
+        self._tally.request(endpoint, code, seconds)
+
+    def enter(
+        self,
+        poll: Poll,
+        *,
+        facts: frozenset[Fact] = frozenset(),
+        backlog: int = 0,
+        clock_offset: timedelta | None = None,
+        next_poll: datetime | None = None,
+    ) -> SourceState:
+        """Takes in what a poll read, whatever ended it, and returns the new state.
+
+        Nothing is concluded from what a poll did not read: only a complete list can miss an alert, and only a poll
+        without an error brings a missing alert nearer to having vanished.
+        """
+        partial = self._take_in(poll)
+        self._ledger.shrink(len(self._open))
+        before, error, ledger, tally = self.state, poll.error, self._ledger, self._tally
+        if error is not None:
+            self._failures[error.reason] += 1
+        # Until a poll has succeeded nothing is known, which is not the same as nothing open.
+        known = error is None or before.alerts is not None
+        self.state = msgspec.structs.replace(
+            before,
+            facts=facts,
+            alerts=self._alert_counts(poll.vendor_now) if known else None,
+            open_by_severity=Counter(alert.severity for alert in self._open.values()) if known else {},
+            up=error is None,
+            last_success=before.last_success if error else poll.started_at + timedelta(seconds=poll.duration_seconds),
+            last_poll_seconds=poll.duration_seconds,
+            next_poll=next_poll,
+            last_error=f"{error} - {REMEDIES[error.reason]}" if error else "",
+            last_reason=error.reason if error else None,
+            failures_in_a_row=before.failures_in_a_row + 1 if error else 0,
+            polls=before.polls + 1,
+            poll_failures=dict(self._failures),
+            partial_polls=before.partial_polls + (partial and error is None),
+            requests=dict(tally.requests),
+            request_seconds=dict(tally.request_seconds),
+            records=dict(ledger.records),
+            tracked={**ledger.tracked, Kind.ALERT: ledger.tracked[Kind.ALERT] + len(self._open)},
+            evicted=dict(ledger.evicted),
+            backlog=backlog,
+            unmapped=dict(tally.unmapped),
+            clock_offset_seconds=clock_offset.total_seconds() if clock_offset is not None else None,
+        )
+        return self.state
+
+    def _take_in(self, poll: Poll) -> bool:
+        """Takes in the readings; whether details are unfinished.
+
+        Alerts come before what happened to them, which counts or not by the alert it belongs to; and ended ones
+        before open ones, since an alert that ended while the lists were walked may stand in both.
+        """
+        window, now = poll.window, poll.vendor_now
+        happened = [record for reading in poll.readings if isinstance(reading, Happened) for record in reading.records]
+        ended = {record.key: record for record in happened if isinstance(record, Alert)}
+        for alert in ended.values():
+            self._take_ended(alert, window, now)
+        partial = False
+        listed: Iterable[Alert] = ()
+        for reading in poll.readings:
+            match reading:
+                case OpenAlerts():
+                    listed = reading.alerts
+                    self._take_open(reading, ended, window, now, complete=poll.error is None)
+                    self._invalid(reading)
+                case Happened():
+                    self._invalid(reading)
+                case Unfinished():
+                    partial = True
+        for record in happened:
+            if not isinstance(record, Alert):
+                self._take_record(record, window)
+        for alert in (*listed, *ended.values()):
+            if alert.acknowledged and alert.acknowledged_at is not None:
+                self._acknowledged(alert.key, alert.acknowledged_at, window)
+        return partial
+
+    def _invalid(self, reading: OpenAlerts | Happened) -> None:
+        for rejected in reading.rejected:
+            self._ledger.records[rejected.kind, "invalid"] += 1
+
+    # Alerts.
+
+    def _take_ended(self, alert: Alert, window: Window, now: datetime) -> None:
+        reason = alert.close_reason or CloseReason.CLOSED
+        past = self._past.get(alert.key)
+        if past is not None:  # seen open before: that it ended happened since
+            self._close(alert, reason, past, now, counts=True)
+            self._ledger.records[Kind.ALERT, "changed"] += 1
+            return
+        if self._ledger.seen(Kind.ALERT, alert.key) is not None:
+            self._ledger.records[Kind.ALERT, "duplicate"] += 1
+            return
+        opened_before = self._was_before(alert.appeared_at or alert.started_at, window, now)
+        ended_before = opened_before and (alert.ended_at is None or self._was_before(alert.ended_at, window, now))
+        self._tally.met(alert)
+        if not opened_before:
+            self._tally.alert_opened(alert, now)
+        self._close(alert, reason, _past_of(alert, baseline=opened_before), now, counts=not ended_before)
+        self._ledger.records[Kind.ALERT, "baseline" if ended_before else "new"] += 1
+
+    def _take_open(
+        self, reading: OpenAlerts, ended: Mapping[str, Alert], window: Window, now: datetime, *, complete: bool
+    ) -> None:
+        listed = {alert.key: alert for alert in reading.alerts}
+        for key in ended.keys() & listed.keys():
+            del listed[key]
+        found = changes(self._open, listed)
+        for alert in found.opened:
+            self._take_opened(alert, window, now)
+        different = 0
+        for before, alert in found.changed:
+            self._open[alert.key] = alert
+            self._past[alert.key].severity = alert.severity
+            different += _differs(before, alert)
+        records = self._ledger.records
+        records[Kind.ALERT, "changed"] += different
+        records[Kind.ALERT, "duplicate"] += len(listed) - len(found.opened) - different
+        missing = self._open.keys() - listed.keys()
+        if not complete:
+            self._missed = {key: times for key, times in self._missed.items() if key in missing}
+            return
+        self._missed = missed(self._missed, missing, reading.unsure)
+        for key in [key for key, times in self._missed.items() if times >= PATIENCE]:
+            self._close(self._open[key], CloseReason.VANISHED, self._past[key], now, counts=True)
+
+    def _take_opened(self, alert: Alert, window: Window, now: datetime) -> None:
+        records = self._ledger.records
+        past = self._ledger.seen(Kind.ALERT, alert.key)
+        if isinstance(past, _Past):  # closed before, open again under the same key
+            self._ledger.forget(Kind.ALERT, alert.key)
+            self._tally.alert_opened(alert, now)
+            records[Kind.ALERT, "changed"] += 1
+        else:
+            past = _past_of(alert, baseline=self._was_before(alert.appeared_at or alert.started_at, window, now))
+            self._tally.met(alert)
+            if not past.baseline:
+                self._tally.alert_opened(alert, now)
+            records[Kind.ALERT, "baseline" if past.baseline else "new"] += 1
+        self._open[alert.key] = alert
+        self._past[alert.key] = past
+
+    def _close(self, alert: Alert, reason: CloseReason, past: _Past, now: datetime, *, counts: bool) -> None:
+        self._open.pop(alert.key, None)
+        self._past.pop(alert.key, None)
+        self._missed.pop(alert.key, None)
+        self._ledger.remember(Kind.ALERT, alert.key, past)
+        if counts:
+            self._tally.alert_closed(alert, reason, now)
+
+    def _acknowledged(self, key: str, at: datetime, window: Window) -> None:
+        past = self._past_of(key)
+        if past is None or past.acknowledged:
+            return
+        past.acknowledged = True
+        if self._counts(past, at, window):
+            self._tally.alert_acknowledged(past.severity, past.started_at, at)
+
+    # What happened to alerts, and events.
+
+    def _take_record(self, record: Notice | Operation | Convergence | Event, window: Window) -> None:
+        kind = kind_of(record)
+        ledger = self._ledger
+        mark = ledger.seen(kind, record.key)
+        if mark is not None:
+            if isinstance(record, Notice) and record.failure is not None and mark == _COUNTED:
+                self._tally.notice_failed(record)
+                ledger.remember(kind, record.key, _FAILED)
+                ledger.records[kind, "changed"] += 1
+            else:
+                ledger.records[kind, "duplicate"] += 1
+            return
+        self._tally.met(record)
+        if isinstance(record, Event):
+            counts = not window.first or (record.at is not None and record.at >= self._edge(window))
+        else:
+            counts = self._counts(self._past_of(record.alert_key), record.at, window)
+        if counts:
+            self._tally.happened(record)
+        if isinstance(record, Operation) and record.operation == "ack" and record.at is not None:
+            self._acknowledged(record.alert_key, record.at, window)
+        failed = isinstance(record, Notice) and (record.failure is not None or record.suppressed is not None)
+        ledger.remember(kind, record.key, (_FAILED if failed else _COUNTED) if counts else _BASELINE)
+        ledger.records[kind, "new" if counts else "baseline"] += 1
+
+    def _past_of(self, key: str) -> _Past | None:
+        past = self._past.get(key) or self._ledger.seen(Kind.ALERT, key)
+        return past if isinstance(past, _Past) else None
+
+    def _counts(self, past: _Past | None, at: datetime | None, window: Window) -> bool:
+        """Whether what happened to an alert counts: of a baseline alert, or one we never saw, only what is new."""
+        if past is not None and not past.baseline:
+            return True
+        return at is not None and at >= self._edge(window)
+
+    def _edge(self, window: Window) -> datetime:
+        since = window.counted_from
+        return since - (since - _EPOCH) % self._keeping.resolution
+
+    def _was_before(self, at: datetime | None, window: Window, now: datetime) -> bool:
+        """Whether it was so before counting began; once a poll has succeeded, whatever is new counts."""
+        return window.first and (at is None or at < self._edge(window) or at > now + ABSURD)
+
+    # Gauges.
+
+    def _alert_counts(self, now: datetime) -> AlertCounts:
+        open_, acknowledged, suppressed = Counter[Labels](), Counter[Labels](), Counter[Labels]()
+        oldest: dict[Labels, datetime] = {}
+        group_of = self._tally.group_of if self._keeping.group_by else None
+        for alert in self._open.values():
+            labels: Labels = (alert.severity, *group_of(alert)) if group_of else (alert.severity,)
+            open_[labels] += 1
+            if alert.acknowledged:
+                acknowledged[labels] += 1
+            if alert.suppressed:
+                suppressed[labels] += 1
+            started = alert.started_at
+            if started is not None and (labels not in oldest or started < oldest[labels]) and started < now + ABSURD:
+                oldest[labels] = started
+        series = self._gauge_series
+        info = self._info() if self._keeping.alert_info else None
+        tally = self._tally
+        return AlertCounts(
+            open=series[0].grouped(open_, add),
+            acknowledged=series[1].grouped(acknowledged, add),
+            suppressed=series[2].grouped(suppressed, add),
+            oldest_open=series[3].grouped(oldest, min),
+            opened=dict(tally.opened),
+            closed=dict(tally.closed),
+            open_duration=dict(tally.open_duration),
+            acknowledge_delay=dict(tally.acknowledge_delay),
+            detection_delay=tally.detection_delay,
+            operations=dict(tally.operations),
+            operation_failures=dict(tally.operation_failures),
+            convergences=tally.convergences,
+            converged_anomalies=tally.anomalies,
+            notices=dict(tally.notices),
+            notice_failures=dict(tally.notice_failures),
+            notices_suppressed=dict(tally.notices_suppressed),
+            events=dict(tally.events),
+            info=info,
+            info_omitted=len(self._open) - len(info) if info is not None else 0,
+        )
+
+    def _info(self) -> list[Labels]:
+        """One label set per open alert, the most severe first, then the newest, as many as the limit allows."""
+        by_rank = sorted(
+            self._open.values(),
+            key=lambda alert: (_PLACE[alert.severity], -(alert.started_at or _EPOCH).timestamp(), alert.key),
+        )
+        shown = by_rank[: self._keeping.alert_info_limit]
+        return [(alert.severity, alert.key, alert.name, alert.resource_type) for alert in shown]
+
+
+# Marks of records in the ledger.
+_BASELINE, _COUNTED, _FAILED = 0, 1, 2
+
+_MOVES = tuple(
+    field for field in Alert.__struct_fields__ if field not in {"acknowledged_at", "title", "unmapped", "appeared_at"}
+)
+
+
+def _differs(before: Alert, alert: Alert) -> bool:
+    """Whether something changed that a metric shows."""
+    return any(getattr(before, field) != getattr(alert, field) for field in _MOVES)
+
+
+def _past_of(alert: Alert, *, baseline: bool) -> _Past:
+    return _Past(baseline=baseline, started_at=alert.started_at, severity=alert.severity)

@@ -1,0 +1,215 @@
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import anyio
+import httpx
+import pytest
+
+from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
+from exporter.model.alert import CloseReason, Severity
+from exporter.model.facts import Fact, LabelSets
+from exporter.model.reading import OpenAlerts, Reading, Window
+from exporter.polling.poller import Poller
+from exporter.vendorkit.clock import VendorClock
+from exporter.vendorkit.contract import SourceConfig, Vendor
+from exporter.vendorkit.http import Http
+from tests.builders import START, a_book, an_alert, at
+
+pytestmark = pytest.mark.anyio
+
+Step = Callable[[Window], AsyncIterator[Reading]]
+
+
+class AcmeConfig(SourceConfig):
+    vendor: Literal["acme"] = "acme"
+
+
+class ScriptedSource:
+    """Plays one step per poll, the last one for ever; notes when it was asked and for which window."""
+
+    facts: frozenset[Fact] = frozenset()
+    backlog = 0
+
+    def __init__(self, *steps: Step) -> None:
+        self.steps = steps
+        self.asked_at: list[float] = []
+        self.windows: list[Window] = []
+
+    async def read(self, window: Window) -> AsyncIterator[Reading]:
+        step = self.steps[min(len(self.asked_at), len(self.steps) - 1)]
+        self.asked_at.append(anyio.current_time())
+        self.windows.append(window)
+        async for reading in step(window):
+            yield reading
+
+
+def says(*readings: Reading) -> Step:
+    async def step(_window: Window) -> AsyncIterator[Reading]:
+        for reading in readings:
+            yield reading
+
+    return step
+
+
+def fails(error: Exception, *before: Reading) -> Step:
+    async def step(_window: Window) -> AsyncIterator[Reading]:
+        for reading in before:
+            yield reading
+        raise error
+
+    return step
+
+
+async def hangs(_window: Window) -> AsyncIterator[Reading]:
+    yield OpenAlerts([an_alert()])
+    await anyio.sleep_forever()
+
+
+def poller_for(source: ScriptedSource, **config: Any) -> Poller:
+    started = anyio.current_time()
+
+    def now() -> datetime:
+        return START + timedelta(seconds=anyio.current_time() - started)
+
+    vendor = Vendor(
+        name="acme",
+        title="Acme",
+        config=AcmeConfig,
+        auth=lambda _config, _now: httpx.Auth(),
+        source=lambda _config, _http: source,
+        labels=LabelSets(severities=list(Severity), close_reasons=list(CloseReason)),
+        endpoints=("alerts",),
+        resolution=timedelta(seconds=1),
+    )
+    clock = VendorClock(now, anyio.current_time)
+    return Poller(
+        "s",
+        vendor,
+        AcmeConfig(endpoint="http://127.0.0.1:1", **config),
+        http=Http(httpx.AsyncClient(), ""),
+        clock=clock,
+        book=a_book(),
+        now=now,
+        published=lambda: None,
+        attempts=lambda: 0,
+    )
+
+
+async def timetable(source: ScriptedSource, seconds: float, **config: Any) -> list[int]:
+    poller = poller_for(source, **config)
+    with anyio.move_on_after(seconds):
+        await poller.run()
+    return [round(moment - source.asked_at[0]) for moment in source.asked_at]
+
+
+async def test_a_healthy_source_is_asked_once_an_interval() -> None:
+    assert await timetable(ScriptedSource(says(OpenAlerts([]))), 310) == [0, 60, 120, 180, 240, 300]
+
+
+async def test_a_failing_source_backs_off_from_the_third_failure() -> None:
+    down = SourceUnreachable("no answer")
+
+    assert await timetable(ScriptedSource(fails(down)), 700) == [0, 60, 120, 240, 420, 600]
+
+
+async def test_after_a_success_the_interval_is_back_at_once() -> None:
+    down = SourceRefused("no")
+    source = ScriptedSource(*[fails(down)] * 4, says(OpenAlerts([])))
+
+    assert await timetable(source, 600) == [0, 60, 120, 240, 480, 540]
+
+
+async def test_a_retry_after_that_does_not_fit_delays_the_next_poll() -> None:
+    source = ScriptedSource(fails(SourceThrottled("slow", retry_after=150)), says(OpenAlerts([])))
+
+    assert await timetable(source, 250) == [0, 150, 210]
+
+
+async def test_what_was_read_before_an_error_stays() -> None:
+    source = ScriptedSource(says(OpenAlerts([])), fails(SourceUnreachable("x"), OpenAlerts([an_alert()])))
+    poller = poller_for(source)
+
+    await poller.poll()
+    await poller.poll()
+
+    assert poller.book.state.alerts is not None
+    assert poller.book.state.alerts.open == {("critical",): 1}
+    assert not poller.book.state.up
+
+
+async def test_a_source_that_hangs_costs_its_interval_and_counts_as_timeout() -> None:
+    poller = poller_for(ScriptedSource(hangs))
+    began = anyio.current_time()
+
+    await poller.poll()
+
+    assert anyio.current_time() - began == 60
+    assert poller.book.state.last_reason is Reason.TIMEOUT
+
+
+async def test_a_defect_in_a_vendors_folder_is_internal_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    source = ScriptedSource(fails(ZeroDivisionError("oops")), says(OpenAlerts([])))
+    poller = poller_for(source)
+
+    await poller.poll()
+    first = poller.book.state
+    await poller.poll()
+
+    assert first.last_reason is Reason.INTERNAL
+    assert "ZeroDivisionError" in caplog.text
+    assert poller.book.state.up
+
+
+async def test_the_window_follows_the_last_success_and_covers_every_outage() -> None:
+    down = fails(SourceUnreachable("x"))
+    fine = says(OpenAlerts([]))
+    source = ScriptedSource(fine, down, down, fine, fine)
+
+    await timetable(source, 400)
+
+    starts = [(window.start - source.windows[0].end).total_seconds() for window in source.windows]
+    assert [round(start) for start in starts[1:5]] == [-600, -600, -600, 180 - 600]
+    assert [window.first for window in source.windows[:3]] == [True, False, False]
+
+
+async def test_a_source_going_down_and_coming_back_is_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    source = ScriptedSource(*[fails(SourceUnreachable("no answer"))] * 4, says(OpenAlerts([])))
+
+    await timetable(source, 700)
+
+    assert caplog.text.count("poll failed") == 1
+    assert caplog.text.count("answers again after 4 failed polls") == 1
+
+
+async def test_a_loop_in_back_off_still_turns_and_one_that_is_stuck_does_not() -> None:
+    poller = poller_for(ScriptedSource(fails(SourceRefused("no"))))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(poller.run)
+        turning = []
+        for _ in range(40):
+            await anyio.sleep(60)
+            turning.append(poller.is_turning(anyio.current_time()))
+        tasks.cancel_scope.cancel()
+
+    assert all(turning)
+    assert not poller.is_turning(anyio.current_time() + 211)
+
+
+async def test_the_first_window_is_asked_again_once_the_vendors_clock_is_known() -> None:
+    source = ScriptedSource()
+    poller = poller_for(source)
+    clock = poller._clock
+    stamp = at(20 * 60).strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+    async def hears(_window: Window) -> AsyncIterator[Reading]:
+        clock.hear(stamp)
+        yield OpenAlerts([])
+
+    source.steps = (hears,)
+    await poller.poll()
+
+    assert [round((window.end - START).total_seconds()) for window in source.windows] == [0, 1200]
+    assert [round((window.counted_from - START).total_seconds()) for window in source.windows] == [0, 1200]

@@ -1,0 +1,85 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
+from exporter.polling.bucket import Bucket
+from exporter.polling.cadence import delay_after, first_delay
+from exporter.polling.lookback import window_after
+from tests.builders import START, at
+
+MINUTE = timedelta(minutes=1)
+DOWN = SourceUnreachable("no answer", reason=Reason.TIMEOUT)
+REFUSED = SourceRefused("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "minutes"),
+    [(DOWN, [1, 1, 2, 3, 3, 3, 3]), (REFUSED, [1, 1, 2, 4, 8, 10, 10])],
+)
+def test_a_failing_source_is_asked_less_often_from_the_third_failure_on(error: Exception, minutes: list[int]) -> None:
+    delays = [delay_after(MINUTE, failures, error) / MINUTE for failures in range(1, 8)]  # type: ignore[arg-type]
+
+    assert delays == minutes
+
+
+def test_a_success_returns_to_the_interval_at_once() -> None:
+    assert delay_after(MINUTE, 0, None) == MINUTE
+
+
+@pytest.mark.parametrize(("asked_for", "waits"), [(5, 60), (100, 110), (170, 180), (10**9, 190)])
+def test_a_retry_after_is_honoured_up_to_three_intervals(asked_for: float, waits: float) -> None:
+    delay = delay_after(MINUTE, 1, SourceThrottled("slow", retry_after=asked_for), took=timedelta(seconds=10))
+
+    assert delay.total_seconds() == waits
+
+
+@given(st.floats(0.001, 10**6), st.floats(0, 1, exclude_max=True))
+def test_the_first_poll_comes_within_the_interval_and_ten_seconds(seconds: float, chance: float) -> None:
+    delay = first_delay(timedelta(seconds=seconds), chance)
+
+    assert timedelta(0) <= delay <= min(timedelta(seconds=seconds), timedelta(seconds=10))
+
+
+def test_a_window_starts_before_the_last_success_and_ends_now() -> None:
+    window = window_after(
+        at(100), now=at(160), started_at=START, overlap=MINUTE, lookback=None, backfill=False, open_alerts={}
+    )
+
+    assert (window.start, window.end, window.counted_from, window.first) == (at(40), at(160), START, False)
+
+
+@pytest.mark.parametrize(("lookback", "reach"), [(None, 60), (timedelta(hours=1), 3600)])
+@pytest.mark.parametrize("backfill", [True, False])
+def test_the_first_window_reaches_back_before_the_start(lookback: timedelta | None, reach: int, backfill: bool) -> None:
+    window = window_after(
+        None, now=at(500), started_at=START, overlap=MINUTE, lookback=lookback, backfill=backfill, open_alerts={}
+    )
+
+    assert window.start == at(-reach)
+    assert window.counted_from == (at(-reach) if backfill else START)
+    assert window.first
+
+
+def test_a_vendor_clock_that_was_set_back_takes_the_window_along() -> None:
+    window = window_after(
+        at(2000), now=at(800), started_at=START, overlap=MINUTE, lookback=None, backfill=False, open_alerts={}
+    )
+
+    assert (window.start, window.end) == (at(740), at(800))
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.floats(0.1, 50))
+def test_no_second_sees_more_requests_than_the_rate_and_one_burst(pauses: list[float], rate: float) -> None:
+    bucket = Bucket(rate, 0.0)
+    now, sent = 0.0, []
+
+    for pause in pauses:
+        now += pause
+        sent.append(now + bucket.take(now))
+
+    for moment in sent:
+        within = [other for other in sent if moment <= other < moment + 1]
+        assert len(within) <= rate + max(1.0, rate) + 1

@@ -1,0 +1,391 @@
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import Reason, SourceUnreachable
+from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.reading import Happened, OpenAlerts, Rejected, Unfinished
+from exporter.model.records import Channel, Event, FailureReason, Kind, Notice, Suppression
+from exporter.model.snapshot import AlertCounts
+from exporter.state.book import SourceBook
+from tests.builders import a_book, a_convergence, a_notice, a_poll, an_alert, an_ended_alert, an_operation, at
+
+CRITICAL = ("critical",)
+DOWN = SourceUnreachable("no answer", reason=Reason.TIMEOUT)
+
+
+def counts(book: SourceBook) -> AlertCounts:
+    assert book.state.alerts is not None
+    return book.state.alerts
+
+
+def started(book: SourceBook) -> SourceBook:
+    """After a first poll that found nothing."""
+    book.enter(a_poll(OpenAlerts([]), first=True, now=5))
+    return book
+
+
+def test_what_was_open_before_the_start_shows_in_the_gauge_and_in_no_counter() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([an_alert(started_at=at(-500))]), first=True))
+
+    assert counts(book).open == {CRITICAL: 1}
+    assert counts(book).opened == {}
+    assert book.state.records["alert", "baseline"] == 1
+
+
+def test_what_opened_since_the_start_counts_even_in_the_first_poll() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([an_alert(started_at=at(3))]), first=True, now=30))
+
+    assert counts(book).opened == {CRITICAL: 1}
+    assert counts(book).detection_delay.total == 27
+
+
+def test_the_start_is_compared_in_the_vendors_resolution() -> None:
+    book = a_book(resolution=timedelta(seconds=1))
+
+    book.enter(a_poll(OpenAlerts([an_alert(started_at=at(0))]), first=True, counted_from=at(0.9)))
+
+    assert counts(book).opened == {CRITICAL: 1}
+
+
+def test_an_alert_that_came_into_being_after_the_start_counts_though_its_data_is_older() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([an_alert(started_at=at(-60), appeared_at=at(1))]), first=True))
+
+    assert counts(book).opened == {CRITICAL: 1}
+
+
+def test_a_baseline_alert_that_ends_later_counts_as_closed_and_not_as_opened() -> None:
+    book = a_book()
+    old = {"started_at": at(-500)}
+
+    book.enter(a_poll(OpenAlerts([an_alert(**old)]), first=True))
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert(**old)]), now=120))
+
+    assert counts(book).opened == {}
+    assert counts(book).closed == {("critical", "recovered"): 1}
+    assert counts(book).open_duration[CRITICAL].total == 570
+    assert counts(book).open == {}
+
+
+def test_an_alert_that_opened_and_ended_between_two_polls_counts_as_both() -> None:
+    book = started(a_book())
+
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert()])))
+
+    assert counts(book).opened == {CRITICAL: 1}
+    assert counts(book).closed == {("critical", "recovered"): 1}
+
+
+def test_what_ended_before_the_start_is_remembered_and_never_counted() -> None:
+    book = a_book()
+    past = an_ended_alert(started_at=at(-90), ended_at=at(-30))
+
+    for first in (True, False):
+        book.enter(a_poll(OpenAlerts([]), Happened([past]), first=first))
+
+    assert counts(book).closed == {}
+    assert counts(book).opened == {}
+
+
+def test_a_record_that_appears_only_later_counts_however_old_it_is() -> None:
+    book = started(a_book())
+
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert(started_at=at(-9000), ended_at=at(-8000))])))
+
+    assert counts(book).closed == {("critical", "recovered"): 1}
+
+
+def test_an_alert_in_both_lists_of_one_poll_has_ended() -> None:
+    book = started(a_book())
+
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened([an_ended_alert()])))
+
+    assert counts(book).open == {}
+    assert counts(book).closed == {("critical", "recovered"): 1}
+
+
+def test_a_missing_alert_vanishes_with_the_third_complete_poll() -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()])))
+
+    seen = []
+    for error in (None, None, DOWN, None):
+        book.enter(a_poll(*(() if error else (OpenAlerts([]),)), error=error))
+        seen.append(dict(counts(book).open))
+
+    assert seen == [{CRITICAL: 1}, {CRITICAL: 1}, {CRITICAL: 1}, {}]
+    assert counts(book).closed == {("critical", "vanished"): 1}
+    assert counts(book).open_duration == {}
+
+
+def test_an_alert_that_could_not_be_looked_up_does_not_come_nearer_to_vanishing() -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()])))
+
+    for _ in range(9):
+        book.enter(a_poll(OpenAlerts([], unsure=frozenset("a"))))
+
+    assert counts(book).open == {CRITICAL: 1}
+
+
+def test_an_alert_found_again_starts_afresh_before_it_can_vanish() -> None:
+    book = started(a_book())
+
+    for listed in ([an_alert()], [], [], [an_alert()], [], []):
+        book.enter(a_poll(OpenAlerts(listed)))
+
+    assert counts(book).open == {CRITICAL: 1}
+
+
+def test_a_closed_alert_open_again_under_the_same_key_opens_again() -> None:
+    book = started(a_book())
+
+    for reading in (OpenAlerts([an_alert()]), Happened([an_ended_alert()]), OpenAlerts([an_alert()])):
+        book.enter(a_poll(reading))
+
+    assert counts(book).opened == {CRITICAL: 2}
+    assert counts(book).open == {CRITICAL: 1}
+
+
+def test_a_changed_severity_moves_the_gauge_and_the_close_takes_the_last() -> None:
+    book = started(a_book())
+
+    book.enter(a_poll(OpenAlerts([an_alert(severity=Severity.WARNING)])))
+    book.enter(a_poll(OpenAlerts([an_alert()])))
+    moved = dict(counts(book).open)
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert()])))
+
+    assert moved == {CRITICAL: 1}
+    assert counts(book).opened == {("warning",): 1}
+    assert counts(book).closed == {("critical", "recovered"): 1}
+
+
+def test_a_failed_poll_changes_no_gauge_and_is_counted_by_its_reason() -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()])))
+
+    book.enter(a_poll(error=DOWN))
+
+    assert counts(book).open == {CRITICAL: 1}
+    assert not book.state.up
+    assert book.state.poll_failures == {Reason.TIMEOUT: 1}
+    assert "raise `timeout`" in book.state.last_error
+
+
+def test_before_the_first_success_nothing_is_known() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([an_alert()]), error=DOWN, first=True))
+
+    assert book.state.alerts is None
+    assert book.state.last_success is None
+
+
+def test_details_that_are_unfinished_make_a_successful_poll_partial() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([]), Unfinished(failed=1, waiting=2), first=True), backlog=2)
+
+    assert (book.state.up, book.state.partial_polls, book.state.backlog) == (True, 1, 2)
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_what_happened_to_a_baseline_alert_before_the_start_does_not_count(baseline: bool) -> None:
+    book = a_book()
+    alert = an_alert(started_at=at(-500 if baseline else 1))
+    happened = [a_notice("before", at=at(-1)), a_notice("after", at=at(0)), a_convergence(at=at(-3))]
+
+    book.enter(a_poll(OpenAlerts([alert]), first=True))
+    book.enter(a_poll(Happened(happened), now=120))
+
+    assert counts(book).notices == {("sms",): 1 if baseline else 2}
+    assert counts(book).convergences == (0 if baseline else 1)
+
+
+def test_a_notice_that_fails_only_later_is_one_notice_and_one_failure() -> None:
+    book = started(a_book())
+    failed = a_notice(failure=FailureReason.TIMEOUT)
+
+    for notice in (a_notice(), a_notice(), failed, failed):
+        book.enter(a_poll(OpenAlerts([an_alert()]), Happened([notice])))
+
+    assert counts(book).notices == {("sms",): 1}
+    assert counts(book).notice_failures == {("sms", "timeout"): 1}
+
+
+def test_a_notice_held_back_is_no_notice() -> None:
+    book = started(a_book())
+
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened([a_notice(suppressed=Suppression.SHIELDED)])))
+
+    assert counts(book).notices == {}
+    assert counts(book).notices_suppressed == {("shielded",): 1}
+
+
+def test_a_converge_row_counts_its_anomalies() -> None:
+    book = started(a_book())
+    rows = [an_operation("1"), an_operation("2", operation="converge", anomalies=50, failed=True)]
+
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened(rows)))
+
+    assert counts(book).operations == {("create",): 1, ("converge",): 1}
+    assert counts(book).operation_failures[("converge",)] == 1
+    assert (counts(book).convergences, counts(book).converged_anomalies) == (1, 50)
+
+
+def test_the_delay_of_an_acknowledgement_is_observed_once_and_the_log_row_knows_it_better() -> None:
+    book = started(a_book())
+    acknowledged = an_alert(acknowledged=True, acknowledged_at=at(55))
+    row = an_operation(operation="ack", at=at(40))
+
+    for _ in range(2):
+        book.enter(a_poll(OpenAlerts([acknowledged]), Happened([row])))
+
+    delay = counts(book).acknowledge_delay[CRITICAL]
+    assert (sum(delay.counts), delay.total) == (1, 30)
+    assert counts(book).acknowledged == {CRITICAL: 1}
+
+
+def test_an_absurd_time_costs_the_age_and_not_the_alert() -> None:
+    book = started(a_book())
+
+    book.enter(a_poll(OpenAlerts([an_alert(started_at=at(10**9)), an_alert("b", started_at=None)])))
+
+    assert counts(book).open == {CRITICAL: 2}
+    assert counts(book).oldest_open == {}
+    assert sum(counts(book).detection_delay.counts) == 0
+
+
+def test_a_rejected_item_is_counted_as_invalid() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([], rejected=[Rejected(Kind.ALERT, "id is missing")]), first=True))
+
+    assert book.state.records["alert", "invalid"] == 1
+
+
+def test_an_unmapped_value_is_counted_once_per_record() -> None:
+    book = a_book()
+
+    for first in (True, False):
+        book.enter(a_poll(OpenAlerts([an_alert(unmapped=("severity",))]), first=first))
+
+    assert book.state.unmapped == {"severity": 1}
+
+
+def test_memory_is_bounded_and_open_alerts_never_leave_it() -> None:
+    book = started(a_book(max_records=50))
+    open_alerts = [an_alert(str(n)) for n in range(40)]
+
+    for round_ in range(20):
+        ended = [an_ended_alert(f"{round_}-{n}") for n in range(30)]
+        book.enter(a_poll(OpenAlerts(open_alerts), Happened(ended)))
+
+    assert book.state.tracked[Kind.ALERT] == 50
+    assert book.state.evicted[Kind.ALERT] == 590
+    assert counts(book).open == {CRITICAL: 40}
+    assert counts(book).closed == {("critical", "recovered"): 600}
+
+
+def test_event_types_beyond_the_limit_are_summed() -> None:
+    book = started(a_book(group_limit=2))
+
+    book.enter(a_poll(Happened([Event(key=str(n), at=at(1), event_type=f"T{n}") for n in range(5)])))
+
+    assert counts(book).events == {("T0",): 1, ("T1",): 1, ("other",): 3}
+
+
+def test_grouping_labels_follow_the_labels_of_the_family() -> None:
+    book = started(a_book(group_by=("policy", "namespace")))
+    placed = {"policy": "p", "namespace": "ns"}
+
+    book.enter(a_poll(OpenAlerts([an_alert("1", **placed)]), Happened([an_ended_alert("2", **placed)])))
+
+    assert counts(book).open == {("critical", "p", "ns"): 1}
+    assert counts(book).closed == {("critical", "recovered", "p", "ns"): 1}
+
+
+def test_alert_info_shows_the_most_severe_first_then_the_newest_and_counts_the_rest() -> None:
+    book = a_book(alert_info=True, alert_info_limit=2)
+    alerts = [
+        an_alert("old", started_at=at(1)),
+        an_alert("new", started_at=at(2)),
+        an_alert("mild", severity=Severity.INFO),
+    ]
+
+    book.enter(a_poll(OpenAlerts(alerts), first=True))
+
+    assert counts(book).info is not None
+    assert [labels[1] for labels in counts(book).info or ()] == ["new", "old"]
+    assert counts(book).info_omitted == 1
+
+
+def test_a_snapshot_does_not_change_with_the_next_poll() -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened([a_notice()])))
+    before = book.state
+    seen = (dict(counts(book).open), dict(counts(book).notices), dict(before.records))
+
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert(), a_notice("n2")])))
+
+    assert before.alerts is not None
+    assert (dict(before.alerts.open), dict(before.alerts.notices), dict(before.records)) == seen
+
+
+notices = st.builds(
+    a_notice,
+    st.integers(0, 8).map(str),
+    channel=st.sampled_from([Channel.SMS, Channel.EMAIL]),
+    failure=st.none() | st.just(FailureReason.OTHER),
+)
+
+
+@given(st.lists(st.lists(notices, max_size=8), max_size=8))
+def test_counts_each_notice_once_however_windows_overlap(windows: list[list[Notice]]) -> None:
+    book = started(a_book())
+
+    for window in windows:
+        book.enter(a_poll(OpenAlerts([an_alert()]), Happened(window)))
+
+    seen = [notice for window in windows for notice in window]
+    assert sum(counts(book).notices.values()) == len({notice.key for notice in seen})
+    assert sum(counts(book).notice_failures.values()) == len({notice.key for notice in seen if notice.failure})
+
+
+alerts = st.dictionaries(st.integers(0, 6).map(str), st.booleans(), max_size=6)
+
+
+@given(st.lists(alerts | st.none(), max_size=15))
+def test_what_opened_is_open_or_closed_whatever_lists_say_and_fail(polls: list[dict[str, bool] | None]) -> None:
+    """Each poll lists some keys as open (True) or ended (False), or fails; a key that ended may open again."""
+    book = started(a_book())
+
+    for listed in polls:
+        if listed is None:
+            book.enter(a_poll(error=DOWN))
+            continue
+        open_alerts: list[Alert] = [an_alert(key) for key, is_open in listed.items() if is_open]
+        ended: list[Alert] = [an_ended_alert(key) for key, is_open in listed.items() if not is_open]
+        book.enter(a_poll(Happened(ended), OpenAlerts(open_alerts)))
+
+    opened, closed = Counter(counts(book).opened).total(), Counter(counts(book).closed).total()
+    assert opened - closed == Counter(counts(book).open).total() == len(book.open_alerts)
+
+
+def test_a_vanished_alert_keeps_its_place_for_the_end_that_comes_late() -> None:
+    book = started(a_book())
+    for listed in ([an_alert()], [], [], []):
+        book.enter(a_poll(OpenAlerts(listed)))
+
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert()])))
+
+    assert counts(book).closed == {("critical", str(CloseReason.VANISHED)): 1}
