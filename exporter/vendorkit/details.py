@@ -19,6 +19,7 @@ class _Entry(msgspec.Struct):
     version: Hashable
     due: datetime | None
     queued: datetime
+    since: datetime
     read_version: Hashable = None
     listed: int = 0
 
@@ -49,11 +50,12 @@ class DetailQueue:
         """Says that an alert is listed at this version; it is due when that version was not read yet."""
         entry = self._entries.get(key)
         if entry is None:
-            self._entries[key] = _Entry(version=version, due=now, queued=now, listed=self._round)
+            self._entries[key] = _Entry(version=version, due=now, queued=now, since=now, listed=self._round)
             return
         entry.listed = self._round
         if entry.version != version:
             entry.version = version
+            entry.since = now
             if entry.due is None or entry.due > now:
                 entry.due = entry.queued = now
 
@@ -65,7 +67,13 @@ class DetailQueue:
 
     def know(self, key: str, version: Hashable, now: datetime) -> None:
         """Remembers an alert at this version as needing no call."""
-        self._entries[key] = _Entry(version=version, due=None, queued=now, read_version=version, listed=self._round)
+        self._entries[key] = _Entry(
+            version=version, due=None, queued=now, since=now, read_version=version, listed=self._round
+        )
+
+    def since(self, key: str) -> datetime:
+        """When the present version of an alert in the queue was first offered."""
+        return self._entries[key].since
 
     def due(self, now: datetime) -> list[str]:
         """The alerts to ask about now, those that wait longest first."""
@@ -73,6 +81,11 @@ class DetailQueue:
             (entry.queued, key) for key, entry in self._entries.items() if entry.due is not None and entry.due <= now
         ]
         return [key for _, key in sorted(waiting)]
+
+    def is_read(self, key: str) -> bool:
+        """Whether an alert's present version was read before."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.read_version == entry.version
 
     def done(self, key: str) -> None:
         """Marks an alert's present version as read."""
@@ -91,12 +104,12 @@ class DetailQueue:
         """Forgets an alert."""
         self._entries.pop(key, None)
 
-    def prune(self, *, unlisted_polls: int = 3) -> None:
-        """Forgets alerts that were not listed for some polls and have no call due, and the oldest beyond the bound."""
+    def prune(self, *, unlisted_polls: int = 3, waiting_polls: int = 1000) -> None:
+        """Forgets alerts not listed for some polls, for many with a call to come, and the oldest beyond the bound."""
         gone = [
             key
             for key, entry in self._entries.items()
-            if entry.due is None and self._round - entry.listed >= unlisted_polls
+            if self._round - entry.listed >= (unlisted_polls if entry.due is None else waiting_polls)
         ]
         for key in gone:
             del self._entries[key]
@@ -124,8 +137,9 @@ async def fetch_details(
     *,
     limit: int,
     concurrency: int,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Fetched[T]:
-    """Asks for the details of at most `limit` alerts, a few at a time.
+    """Asks for the details of at most `limit` alerts, a few at a time, while there is time.
 
     A call that fails costs only its alert. Throttling, and several calls in a row without any answer, leave the rest
     for the next poll. A refusal (auth, permission, clock) concerns every call and is raised.
@@ -140,6 +154,8 @@ async def fetch_details(
     async def work(keys: Iterable[str]) -> None:
         nonlocal silent, stop
         for key in keys:
+            if not has_time():
+                return
             try:
                 details[key] = await call(key)
             except SourceRefused as error:

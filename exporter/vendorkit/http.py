@@ -25,10 +25,16 @@ ATTEMPTS = 5
 
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 Judge = Callable[[int, bytes], FetchError | None]
+Heed = Callable[[Mapping[str, str]], FetchError | None]
 
 
 def no_opinion(_status: int, _body: bytes) -> FetchError | None:
     """The judge of a vendor that has nothing to add to the HTTP status."""
+    return None
+
+
+def no_heed(_headers: Mapping[str, str]) -> FetchError | None:
+    """For a vendor whose headers tell of no errors."""
     return None
 
 
@@ -39,10 +45,16 @@ class Http:
         self._client = client
         self._base_url = base_url
         self._deadline = float("inf")
+        self._details_until = float("inf")
 
     def begin(self, deadline: float) -> None:
         """Starts a poll that may ask until the event loop's clock shows `deadline`."""
         self._deadline = deadline
+        self._details_until = deadline - (deadline - anyio.current_time()) / 4
+
+    def has_time(self) -> bool:
+        """Whether a call that can wait for the next poll still fits into this one: a quarter is left for its end."""
+        return anyio.current_time() < self._details_until
 
     async def ask(
         self,
@@ -55,6 +67,7 @@ class Http:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         judge: Judge = no_opinion,
+        heed: Heed = no_heed,
     ) -> T:
         """What `read` makes of the body of a 2xx answer.
 
@@ -68,6 +81,7 @@ class Http:
             query: pairs, encoded here with `%20` for a space.
             read: raises FetchError for an error inside the envelope; msgspec's errors become bad_response.
             judge: what the vendor's own error body means; None leaves it to the HTTP status.
+            heed: what the headers say of an error, whatever status and body; asked first, names in lower case.
 
         Raises:
             FetchError: why there is no payload.
@@ -86,6 +100,9 @@ class Http:
                 method, url, headers=sent_headers, content=body, extensions={"endpoint": endpoint}
             )
             response = await self._client.send(request)
+            error = heed(response.headers)
+            if error is not None:
+                raise error
             return _payload(response, read, judge)
 
         return await AsyncRetrying(
@@ -118,11 +135,11 @@ def _payload(response: httpx.Response, read: Callable[[bytes], T], judge: Judge)
         if error.retry_after is None:
             error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
         raise
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SourceUnintelligible(f"HTTP {response.status_code}, but {_shape(response, error)}") from None
 
 
-def _shape(response: httpx.Response, error: msgspec.MsgspecError) -> str:
+def _shape(response: httpx.Response, error: Exception) -> str:
     if not response.content:
         return "the body is empty"
     if response.content.lstrip()[:1] == b"<":

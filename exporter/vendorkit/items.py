@@ -70,7 +70,7 @@ class PageDecoder(Generic[P, T]):
             page = self._whole.decode(body)
         except msgspec.ValidationError:
             return self._one_by_one(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             mended = mend(body)
             if mended == body:
                 raise
@@ -106,7 +106,7 @@ def decode_mended(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError:
         raise
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         mended = mend(body)
         if mended == body:
             raise

@@ -45,7 +45,7 @@ def text_from(span: timedelta) -> str:
     for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= unit and seconds % unit == 0:
             return f"{int(seconds // unit)}{name}"
-    return f"{seconds:g}s"
+    return f"{int(seconds) if seconds == int(seconds) else seconds}s"
 
 
 Duration = Annotated[

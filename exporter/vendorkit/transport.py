@@ -4,6 +4,7 @@ import ssl
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -88,18 +89,23 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             raise SourceUnintelligible(f"the answer is encoded as {encoding[:20]!r}, which was not asked for")
         body = bytearray()
         received = 0
-        async for chunk in response.stream:  # type: ignore[union-attr]
-            received += len(chunk)
-            if inflate is not None:
-                try:
-                    chunk = inflate.decompress(chunk, self._max_bytes + 1 - len(body))  # noqa: PLW2901
-                except zlib.error:
-                    raise SourceUnintelligible("the answer is not compressed as it says") from None
-            body += chunk
-            if received > self._max_bytes or len(body) > self._max_bytes:
-                raise SourceUnintelligible(
-                    f"the answer is larger than {self._max_bytes} bytes", reason=Reason.TOO_LARGE
-                )
+        stream: Any = aiter(response.stream)  # type: ignore[arg-type]
+        try:
+            async for chunk in stream:
+                received += len(chunk)
+                if inflate is not None:
+                    try:
+                        chunk = inflate.decompress(chunk, self._max_bytes + 1 - len(body))  # noqa: PLW2901
+                    except zlib.error:
+                        raise SourceUnintelligible("the answer is not compressed as it says") from None
+                body += chunk
+                if received > self._max_bytes or len(body) > self._max_bytes:
+                    raise SourceUnintelligible(
+                        f"the answer is larger than {self._max_bytes} bytes", reason=Reason.TOO_LARGE
+                    )
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await stream.aclose()
         if inflate is not None and received and not inflate.eof:
             raise SourceUnintelligible("the compressed answer ends too early")
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _ABOUT_THE_BODY]
@@ -117,7 +123,7 @@ def _unreachable(error: httpx.TransportError) -> SourceUnreachable:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            why = getattr(cause, "verify_message", "") or cause.reason or "handshake failed"
+            why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "handshake failed"
             return SourceUnreachable(f"TLS: {why}", reason=Reason.TLS)
         cause = cause.__cause__ or cause.__context__
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "[SSL" in str(error):

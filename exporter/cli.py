@@ -1,0 +1,237 @@
+"""Flags, environment twins, commands, exit codes: parse, then call one function."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ConfigError
+from exporter.version import NAME, revision, version
+
+if TYPE_CHECKING:  # each command imports what it needs, so that `--version` and usage errors come at once
+    from exporter.app import PollReport
+    from exporter.config import Config
+
+OK, FAILED, MISUSED = 0, 1, 2
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "config.file": {"metavar": "FILE", "help": "configuration file; without it sources come from the environment"},
+    "web.listen-address": {"metavar": "ADDR", "help": "address to listen on, or none (default :10877)"},
+    "web.telemetry-path": {"metavar": "PATH", "help": "path of the metrics (default /metrics)"},
+    "web.config.file": {"metavar": "FILE", "help": "TLS and basic authentication, as for any Prometheus exporter"},
+    "web.enable-lifecycle": {"action": argparse.BooleanOptionalAction, "help": "allow POST /-/reload (default off)"},
+    "log.level": {"metavar": "LEVEL", "help": "debug, info, warn or error (default info)"},
+    "log.format": {"metavar": "FORMAT", "help": "logfmt or json (default logfmt)"},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
+    try:
+        args = _parser().parse_args(argv)
+        command: Callable[[argparse.Namespace], int] = args.call
+        return command(args)
+    except ConfigError as error:
+        return _refuse(str(error), MISUSED)
+    except SystemExit as leaving:  # how argparse says that it has said all
+        return leaving.code if isinstance(leaving.code, int) else FAILED
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for name, options in FLAGS.items():
+        flags.add_argument(f"--{name}", dest=name, **options)
+    parser = argparse.ArgumentParser(
+        prog=NAME,
+        usage="%(prog)s [COMMAND] [flags]",
+        parents=[flags],
+        allow_abbrev=False,
+        description="Polls vendors' alert APIs and exposes what it learns as metrics.",
+        epilog="Every flag has a variable: --web.listen-address is VENDOR_ALERT_EXPORTER_WEB__LISTEN_ADDRESS.",
+    )
+    told = f"{NAME}, version {version()} (revision: {revision()})"
+    parser.add_argument("--version", action="version", version=told)
+    parser.set_defaults(call=_run)
+    commands = parser.add_subparsers(title="commands", prog=NAME, metavar="COMMAND", description="without one: run")
+
+    def command(
+        name: str, call: Callable[[argparse.Namespace], int], text: str, *, settings: bool = True
+    ) -> argparse.ArgumentParser:
+        parents = [flags] if settings else []
+        made = commands.add_parser(name, parents=parents, allow_abbrev=False, help=text, description=text)
+        made.set_defaults(call=call)
+        return made
+
+    command("run", _run, "Polls all sources and serves the metrics until a signal comes.")
+    command("check-config", _check_config, "Checks the configuration without asking any vendor.")
+    poll = command("poll", _poll, "Polls each source once and prints what was found.")
+    poll.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
+    poll.add_argument("--format", choices=["table", "json"], default="table")
+    command("demo", _demo, "Runs the exporter against four simulated vendors; needs nothing else.")
+    simulate = command("simulate", _simulate, "Runs only the simulated vendors.", settings=False)
+    simulate.add_argument("--listen", required=True, metavar="ADDR", help="HOST:PORT to serve them on")
+    simulate.add_argument("--seed", type=int, default=1, help="which history they live through (default 1)")
+    simulate.add_argument("--speed", type=_speed, default=1.0, help="simulated seconds per second (default 1)")
+    command("healthcheck", _healthcheck, "Asks the running exporter whether it is healthy.")
+    return parser
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed <= 1_000_000:
+        raise ValueError
+    return speed
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _refuse(why: str, code: int) -> int:
+    sys.stderr.write(f"{why}\n")
+    return code
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags on the command line."""
+    return {name: value for name, value in vars(args).items() if name in FLAGS}
+
+
+def _layers(args: argparse.Namespace) -> dict[str, Any]:
+    """Where settings come from, as `exporter.config` wants to be told."""
+    flags = _given(args)
+    file = flags.pop("config.file", None)
+    return {"file": Path(file) if file else None, "flags": flags, "environ": os.environ}
+
+
+def _load(args: argparse.Namespace) -> "Config":
+    from exporter import config
+
+    return config.load(**_layers(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from exporter import app
+
+    return app.run(lambda: _load(args))
+
+
+def _check_config(args: argparse.Namespace) -> int:
+    from exporter import app
+
+    try:
+        config = _load(args)
+        app.check(config)
+    except ConfigError as error:
+        return _refuse(str(error), FAILED)
+    _say(f"the configuration is valid; sources: {', '.join(config.sources)}")
+    return OK
+
+
+def _poll(args: argparse.Namespace) -> int:
+    import msgspec
+    from rich.console import Console
+
+    config = _load(args)
+    if unknown := [name for name in args.source if name not in config.sources]:
+        _parser().error(f"--source: no source is called {', '.join(unknown)}; there are {', '.join(config.sources)}")
+    from exporter import app, logs
+
+    logs.setup(config.log.level, config.log.format)
+    names = list(dict.fromkeys(args.source)) or list(config.sources)
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty())
+    if console.is_terminal:
+        with console.status("polling ...") as status:
+            reports = app.poll(config, names, lambda name: status.update(f"polling ... {name} is done"))
+    else:
+        reports = app.poll(config, names, None)
+    if args.format == "json":
+        _say(msgspec.json.format(msgspec.json.encode({"sources": reports}), indent=2).decode())
+    else:
+        _print_table(reports)
+    return OK if all(report.up for report in reports) else FAILED
+
+
+def _print_table(reports: Sequence["PollReport"]) -> None:
+    """One row per source. What a failed poll did not learn is left open: it is not 0."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    # In a pipe nothing is cut to the width of a terminal that is not there.
+    console = Console(force_terminal=terminal, width=None if terminal else 10_000, highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("source", "vendor", "state", "open", "notices"):
+        table.add_column(heading, no_wrap=not terminal, overflow="fold")
+    for heading in ("convergences", "requests", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for report in reports:
+        counts = [f"{severity} {count}" for severity, count in report.open.items() if count]
+        notices = None if report.notices is None else f"{report.notices} ({report.notice_failures} failed)"
+        learned = (", ".join(counts) or "0", notices, report.convergences)
+        table.add_row(
+            report.source,
+            report.vendor,
+            Text("up", "green") if report.up else Text(f"failed: {report.reason}", "bold red"),
+            *("?" if not report.up or value is None else str(value) for value in learned),
+            str(report.requests),
+            f"{report.duration_seconds:.1f}",
+        )
+    console.print(table)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from exporter import demo
+
+    return demo.demo(_given(args), os.environ)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from exporter import demo
+
+    return demo.simulate(args.listen, args.seed, args.speed)
+
+
+def _healthcheck(args: argparse.Namespace) -> int:
+    """Asks `/-/healthy`. Nothing is sent that a stranger must not read, so a certificate for another name will do."""
+    import http.client
+    import ssl
+
+    from exporter import config, yaml_file
+
+    try:
+        web = config.load_web(**_layers(args))
+        security = yaml_file.load(web.config_file) if web.config_file else None
+    except ConfigError as error:
+        return _refuse(str(error), FAILED)
+    address = config.address_from(web.listen_address)
+    if address is None:
+        _say("web.listen_address is none: there is nothing to ask, and that this command ran is all that is known")
+        return OK
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 not to bind
+    connection = http.client.HTTPConnection(host, address[1], timeout=2)
+    if isinstance(security, dict) and security.get("tls_server_config"):
+        context = ssl._create_unverified_context()  # noqa: S323 see above
+        connection = http.client.HTTPSConnection(host, address[1], timeout=2, context=context)
+    try:
+        connection.request("GET", "/-/healthy")
+        answer = connection.getresponse()
+        body = answer.read(10_000).decode(errors="replace").strip()
+    except ssl.SSLError as error:
+        # A server that turns us down for want of a client certificate is there; more it does not tell a stranger.
+        if error.reason and "CERTIFICATE_REQUIRED" in error.reason:
+            return OK
+        return _refuse(f"unhealthy: TLS: {error.reason}", FAILED)
+    except (OSError, http.client.HTTPException) as error:
+        return _refuse(f"unhealthy: {getattr(error, 'strerror', None) or type(error).__name__}", FAILED)
+    finally:
+        connection.close()
+    if answer.status in (200, 401):
+        return OK
+    return _refuse(f"unhealthy: status {answer.status}: {body}", FAILED)

@@ -1,0 +1,140 @@
+"""The log formats, and the filter that keeps secrets out."""
+
+import base64
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterator, MutableMapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import structlog
+
+from exporter.vendorkit.secret import known_values
+
+log = logging.getLogger(__name__)
+
+# They tell of every request, with its URL: at most their warnings concern an operator.
+_TALKATIVE = ("asyncio", "httpcore", "httpx", "uvicorn")
+
+# What the formatter of another handler may have left on the record: the message once more, unfiltered.
+_LEFT_BY_OTHERS = ("message", "asctime")
+
+_handler: logging.Handler = logging.NullHandler()
+
+
+def setup(level: str, format: str) -> None:  # noqa: A002 it is the name of the setting
+    """Sends all logging to standard error, one line per record; can be called again to change level or format.
+
+    `level` is debug, info, warn or error; `format` is logfmt or json.
+    """
+    global _handler
+    root = logging.getLogger()
+    root.removeHandler(_handler)
+    _handler = logging.StreamHandler(sys.stderr)
+    _handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.ExtraAdder(),
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.EventRenamer("msg"),
+                _without_secrets,
+                _as_json if format == "json" else _as_logfmt,
+            ],
+        )
+    )
+    root.addHandler(_handler)
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(capture=True)
+    # A crash, too, is told through the filter: an exception's text may hold anything.
+    sys.excepthook = lambda *crash: log.critical("crashed", exc_info=crash)
+    threading.excepthook = lambda crash: log.critical("a thread crashed", exc_info=crash.exc_value)
+
+
+def without_secrets(text: str) -> str:
+    """The text with every secret in use, as it is or percent-encoded or in base64, replaced by `***`."""
+    pattern = _pattern_for(frozenset(known_values()))
+    return pattern.sub("***", text) if pattern else text
+
+
+@lru_cache(maxsize=4)
+def _pattern_for(secrets: frozenset[str]) -> re.Pattern[str] | None:
+    forms = {form for secret in secrets for form in _forms(secret)}
+    # The longest first: of two secrets that begin alike, the shorter one must not leave a rest of the other.
+    return re.compile("|".join(map(_written, sorted(forms, key=len, reverse=True)))) if forms else None
+
+
+def _written(form: str) -> str:
+    """A pattern for the text however often it was put in quotes: each time adds backslashes."""
+    return "".join(r"\\+" if char == "\\" else rf"\\*{char}" if char in "\"'" else re.escape(char) for char in form)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield from (secret, json.dumps(secret)[1:-1])
+    for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield from (quoted, re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), quoted))
+    content = secret.encode()
+    for before in range(3):  # in base64 a text looks different at each of three places, and its edges mix with others
+        start, end = -(-before * 8 // 6), (before + len(content)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            middle = encode(bytes(before) + content).decode()[start:end]
+            if len(middle) >= 4:
+                yield middle
+
+
+def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    ours = ("ts", "level", "logger")
+    told = ((str(key), value) for key, value in event.items() if key not in _LEFT_BY_OTHERS)
+    return {key: value if key in ours else _clean(value) for key, value in told}
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case None | bool():
+            return value
+        case dict():
+            return {without_secrets(str(key)): _clean(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_clean(item) for item in value]
+        case int() | float():
+            return value if (text := str(value)) == (clean := without_secrets(text)) else clean
+        case _:
+            return without_secrets(str(value))
+
+
+_FIRST = ("ts", "level", "logger", "msg")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _ordered(event: MutableMapping[str, Any]) -> dict[str, Any]:
+    return {key: event[key] for key in (*_FIRST, *(key for key in event if key not in _FIRST))}
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _one_line(json.dumps(_ordered(event), ensure_ascii=False))
+
+
+def _as_logfmt(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    pairs = ((re.sub(r"[^\w.-]", "_", key), _logfmt_value(value)) for key, value in _ordered(event).items())
+    return " ".join(f"{key}={value}" for key, value in pairs)
+
+
+def _logfmt_value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    plain = text and not re.search(r'[\s"=\\]', text) and not _CONTROL.search(text)
+    return text if plain else _one_line(json.dumps(text, ensure_ascii=False))

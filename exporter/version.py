@@ -1,0 +1,26 @@
+"""Which version of the program this is, and from which revision it was built."""
+
+import json
+import os
+from importlib.metadata import PackageNotFoundError, distribution
+
+NAME = "vendor-alert-exporter"
+
+
+def version() -> str:
+    """The version of the installed package; `unknown` when it runs from plain files."""
+    try:
+        return distribution(NAME).version
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def revision() -> str:
+    """The commit it was built from: as the image says, or as the package does if installed from git; else `unknown`."""
+    if said := os.environ.get("VENDOR_ALERT_EXPORTER_REVISION"):
+        return said
+    try:
+        origin = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")  # PEP 610
+        return str(origin["vcs_info"]["commit_id"])
+    except (PackageNotFoundError, ValueError, KeyError):
+        return "unknown"

@@ -1,0 +1,246 @@
+"""What a person types, and what they are told."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter import cli, config
+from exporter.app import PollReport
+from exporter.cli import main
+from exporter.version import revision, version
+
+CANARY = "c4n4ry-s3cret"
+SOURCE = {"vendor": "key_astrom", "endpoint": "https://astrom.example/e/1", "auth": {"api_token": CANARY}}
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flag in cli.FLAGS:
+        monkeypatch.delenv(config.variable_for(flag), raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yml"
+    file.write_text(json.dumps({"sources": {"a": SOURCE, "b": SOURCE}}))
+    return file
+
+
+def test_the_version_is_told_as_exporters_do(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--version"])
+
+    assert code == 0
+    assert capsys.readouterr().out == f"vendor-alert-exporter, version {version()} (revision: {revision()})\n"
+
+
+def test_the_revision_is_what_the_image_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VENDOR_ALERT_EXPORTER_REVISION", "abc123")
+
+    assert revision() == "abc123"
+
+
+def test_help_names_every_flag_and_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--help"])
+
+    told = capsys.readouterr().out
+    assert code == 0
+    for word in (*cli.FLAGS, "run", "check-config", "poll", "demo", "simulate", "healthcheck"):
+        assert word in told
+
+
+def test_every_setting_that_is_a_flag_is_offered() -> None:
+    assert set(cli.FLAGS) == {"config.file", *config.FLAGS}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["--web.listen"],
+        ["-web.listen-address=:1"],
+        ["check-config", "--nonsense"],
+        ["poll", "--format=xml"],
+        ["simulate"],
+        ["simulate", "--listen=:1", "--speed=0"],
+    ],
+)
+def test_wrong_usage_exits_2_with_the_usage_and_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(arguments)
+
+    told = capsys.readouterr().err
+    assert code == 2
+    assert told.startswith("usage: ")
+    assert "error: " in told.splitlines()[-1]
+
+
+@pytest.mark.parametrize("order", [["check-config", "--config.file"], ["check-config", "--config.file="], None])
+def test_a_valid_configuration_is_said_to_be_so(
+    order: list[str] | None, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    match order:
+        case None:
+            arguments = [f"--config.file={file}", "check-config"]
+        case [*words, last] if last.endswith("="):
+            arguments = [*words, f"{last}{file}"]
+        case _:
+            arguments = [*order, str(file)]
+
+    code = main(arguments)
+
+    assert code == 0
+    assert capsys.readouterr().out == "the configuration is valid; sources: a, b\n"
+
+
+def test_every_problem_of_a_configuration_is_told_and_no_secret(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {"vendor": "key_astrom", "endpoint": 5, "auth": {"api_token": CANARY, "api_tokenn": CANARY}}
+    file.write_text(json.dumps({"sources": {"a": wrong}, "loog": {}}))
+
+    code = main(["check-config", f"--config.file={file}", "--log.level=loud"])
+
+    told = capsys.readouterr()
+    assert code == 1
+    assert {line.partition(":")[0] for line in told.err.splitlines()} == {
+        "log.level",
+        "loog",
+        "sources.a.endpoint",
+        "sources.a.auth.api_tokenn",
+    }
+    assert CANARY not in told.err + told.out
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["poll"]])
+def test_a_wrong_configuration_exits_2_with_a_line_per_problem(
+    command: list[str], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text("sources: {a: {vendor: nobody}}\nweb: {x: 1}")
+
+    code = main([*command, f"--config.file={file}"])
+
+    told = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert [line.partition(":")[0] for line in told] == ["web.x", "sources.a.vendor"]
+
+
+def test_to_poll_a_source_that_is_not_there_is_wrong_usage(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["poll", f"--config.file={file}", "--source=a", "--source=c"])
+
+    assert code == 2
+    assert "no source is called c; there are a, b" in capsys.readouterr().err
+
+
+def test_the_table_in_a_pipe_is_plain_whole_and_shows_no_number_that_is_not_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "a-rather-long-name-of-a-source-" * 4
+    learned: dict[str, Any] = {
+        "requests": 3,
+        "duration_seconds": 1.25,
+        "notices": 7,
+        "notice_failures": 2,
+        "convergences": None,
+    }
+    up = PollReport(
+        source=name, vendor="acme", up=True, reason=None, open={"critical": 2, "info": 0, "minor": 1}, **learned
+    )
+    down = PollReport(source="b", vendor="acme", up=False, reason="auth", open={}, **learned)
+
+    cli._print_table([up, down])
+
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == "source vendor state open notices convergences requests seconds".split()
+    assert first.split() == [name, "acme", "up", "critical", "2,", "minor", "1", "7", "(2", "failed)", "?", "3", "1.2"]
+    assert second.split() == ["b", "acme", "failed:", "auth", "?", "?", "?", "3", "1.2"]
+
+
+class _Daemon(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/-/healthy" else 500)
+        self.end_headers()
+        self.wfile.write(b"a has not turned for 5 minutes\n")
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def daemon() -> Iterator[HTTPServer]:
+    server = HTTPServer(("127.0.0.1", 0), _Daemon)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (401, 0), (503, 1), (404, 1)])
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "0.0.0.0"])
+def test_the_health_of_the_daemon_is_the_exit_code(
+    status: int,
+    code: int,
+    host: str,
+    daemon: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(_Daemon, "status", status)
+    monkeypatch.setenv("VENDOR_ALERT_EXPORTER_WEB__LISTEN_ADDRESS", f"{host}:{daemon.server_port}")
+
+    assert main(["healthcheck"]) == code
+
+    told = capsys.readouterr().err
+    assert told == ("" if code == 0 else f"unhealthy: status {status}: a has not turned for 5 minutes\n")
+
+
+def test_a_daemon_that_is_not_there_is_not_healthy(daemon: HTTPServer, capsys: pytest.CaptureFixture[str]) -> None:
+    port = daemon.server_port
+    daemon.socket.close()
+
+    assert main(["healthcheck", f"--web.listen-address=127.0.0.1:{port}"]) == 1
+
+    assert capsys.readouterr().err.startswith("unhealthy: ")
+
+
+def test_a_mistake_made_in_the_sources_since_the_start_does_not_make_the_daemon_sick(
+    daemon: HTTPServer, file: Path
+) -> None:
+    file.write_text(f"web: {{listen_address: ':{daemon.server_port}'}}\nsources: {{a: {{vendor: nobody}}}}")
+
+    assert main(["healthcheck", f"--config.file={file}"]) == 0
+
+
+def test_without_a_port_there_is_nothing_to_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["healthcheck", "--web.listen-address=none"]) == 0
+
+    assert "there is nothing to ask" in capsys.readouterr().out
+
+
+def test_it_runs_as_a_module_and_shows_no_traceback(file: Path) -> None:
+    file.write_text("sources: [")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", f"--config.file={file}"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "line 1" in done.stderr
+
+
+def test_the_version_is_told_without_loading_what_it_does_not_need() -> None:
+    program = "import sys; from exporter.cli import main; main(['--version']); print(*sys.modules, sep='\\n')"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert not {"pydantic", "structlog", "httpx", "rich", "anyio"} & set(done.stdout.splitlines())

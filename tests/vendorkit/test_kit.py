@@ -1,0 +1,354 @@
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from exporter.errors import FetchError, ItemRejected, Reason, SourceBroken, SourceRefused, SourceThrottled
+from exporter.model.records import Kind
+from exporter.vendorkit.clock import VendorClock
+from exporter.vendorkit.details import DetailQueue, fetch_details
+from exporter.vendorkit.fields import (
+    flag,
+    identity,
+    mapping_from,
+    moment_from_ms,
+    moment_from_s,
+    moment_from_text,
+)
+from exporter.vendorkit.items import PageDecoder, decode_mended
+from exporter.vendorkit.paging import follow_cursors, follow_numbers
+from exporter.vendorkit.secret import Credentials, Secret, known_values
+from exporter.vendorkit.settings import duration_from, text_from
+from tests.builders import START, at
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct):
+    id: str
+    n: int = 0
+
+
+class Page(msgspec.Struct, Generic[T]):
+    rows: list[T] | None = None
+
+
+ROWS: PageDecoder[Any, Row] = PageDecoder(Page, Row, items_of=lambda page: page.rows, kind=Kind.ALERT)
+
+
+def test_one_row_of_the_wrong_shape_costs_only_itself() -> None:
+    decoded = ROWS.decode(b'{"rows": [{"id": "a"}, {"id": 7}, null, {"id": "b", "n": "x"}, {"id": "c", "more": []}]}')
+
+    assert [row.id for row in decoded.items] == ["a", "c"]
+    assert len(decoded.rejected) == 3
+
+
+@pytest.mark.parametrize("body", [b'{"rows": null}', b"{}", b'{"rows": []}'])
+def test_no_rows_are_no_rows(body: bytes) -> None:
+    assert ROWS.decode(body).items == []
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"rows": 7}', b'{"rows": [', b"<html>", b'{"rows": [{"id": "a"},]}'])
+def test_an_envelope_that_cannot_be_read_is_an_error_and_not_an_empty_list(body: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        ROWS.decode(body)
+
+
+@pytest.mark.parametrize("body", [b'{"rows": [{"id": "a\\ud800"}]}', b'{"rows": [{"id": "a\xff"}]}'])
+def test_what_is_no_unicode_is_replaced(body: bytes) -> None:
+    assert [row.id for row in ROWS.decode(body).items] == ["a\ufffd"]
+
+
+def test_mending_leaves_good_escapes_alone() -> None:
+    decoder = msgspec.json.Decoder(str)
+
+    assert decode_mended(decoder, rb'"\ud83d\ude00 \\ud800 \ud800"') == "\U0001f600 \\ud800 \ufffd"
+
+
+MILLISECONDS = 1767322800412
+
+
+@pytest.mark.parametrize("value", [MILLISECONDS, str(MILLISECONDS), float(MILLISECONDS)])
+def test_a_time_in_milliseconds_is_read_as_number_or_text(value: Any) -> None:
+    assert moment_from_ms(value, "t") == datetime(2026, 1, 2, 3, 0, 0, 412000, UTC)
+
+
+@pytest.mark.parametrize("value", [None, "", 0, -1, "0", "-1", -1.0])
+def test_a_time_that_is_not_there_is_no_time(value: Any) -> None:
+    assert moment_from_ms(value, "t") is None
+    assert moment_from_s(value, "t") is None
+
+
+@pytest.mark.parametrize("value", ["soon", -5, True, 10**30, "1e400", float("nan"), float("inf")])
+def test_nonsense_instead_of_a_time_is_rejected(value: Any) -> None:
+    with pytest.raises(ItemRejected, match="t is no time"):
+        moment_from_s(value, "t")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2025-11-01T12:00:00Z", "2025-11-01T12:00:00.000+00:00", "2025-11-01 20:00:00+0800", "2025-11-01 20:00:00"],
+)
+def test_a_written_time_is_read_with_and_without_its_zone(text: str) -> None:
+    assert moment_from_text(text, "t", ZoneInfo("Asia/Shanghai")) == datetime(2025, 11, 1, 12, tzinfo=UTC)
+
+
+def test_long_ids_stay_exact_and_missing_ones_are_rejected() -> None:
+    assert identity(17180001024410021999, "id") == "17180001024410021999"
+    for missing in (None, "", 1.5, True):
+        with pytest.raises(ItemRejected):
+            identity(missing, "id")
+
+
+def test_a_map_is_read_from_a_map_and_from_pairs() -> None:
+    assert mapping_from({"a": 1}) == mapping_from([{"key": "a", "value": 1}]) == {"a": 1}
+    assert mapping_from(None) == mapping_from("x") == mapping_from([1]) == {}
+
+
+def test_only_yes_is_yes() -> None:
+    assert [flag(value) for value in (True, "true", 1, None, False, "false", 0, [])] == [True] * 3 + [False] * 5
+
+
+# Paging.
+
+
+class Cursor(msgspec.Struct):
+    next_cursor: str | None
+
+
+async def _walk(cursors: list[str | None], max_pages: int = 100) -> int:
+    pages: list[Cursor] = []
+
+    async def fetch(_cursor: str | None) -> Cursor:
+        return Cursor(cursors[min(len(pages), len(cursors) - 1)])
+
+    walk: AsyncIterator[Cursor] = follow_cursors(fetch, max_pages=max_pages)
+    async for page in walk:
+        pages.append(page)
+    return len(pages)
+
+
+@pytest.mark.anyio
+async def test_a_walk_ends_with_the_page_that_names_no_next() -> None:
+    assert [await _walk(["a", "b", end]) for end in (None, "")] == [3, 3]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("cursors", [["a", "a"], ["a", "b", "a"]])
+async def test_a_repeated_cursor_makes_the_list_truncated(cursors: list[str | None]) -> None:
+    with pytest.raises(FetchError) as caught:
+        await _walk(cursors)
+
+    assert caught.value.reason is Reason.TRUNCATED
+
+
+@pytest.mark.anyio
+async def test_a_list_longer_than_the_cap_is_truncated_and_one_that_just_fits_is_not() -> None:
+    async def fetch(number: int) -> int:
+        return number
+
+    async def walk(last: int) -> list[int]:
+        return [page async for page in follow_numbers(fetch, max_pages=3, is_last=lambda page, _: page == last)]
+
+    assert await walk(3) == [1, 2, 3]
+    with pytest.raises(FetchError) as caught:
+        await walk(4)
+    assert caught.value.reason is Reason.TRUNCATED
+
+
+# Details.
+
+
+def test_a_version_is_read_once_and_a_new_version_again() -> None:
+    queue = DetailQueue()
+    seen = []
+
+    for version in (1, 1, 2, 2):
+        queue.begin()
+        queue.offer("a", version, START)
+        seen.append(queue.due(START))
+        for key in queue.due(START):
+            queue.done(key)
+
+    assert seen == [["a"], [], ["a"], []]
+
+
+def test_those_that_wait_longest_come_first_and_a_failed_one_goes_to_the_end() -> None:
+    queue = DetailQueue()
+    for seconds, key in enumerate("abc"):
+        queue.offer(key, 1, at(seconds))
+    queue.tried("a", at(9))
+
+    assert queue.due(at(10)) == ["b", "c", "a"]
+    assert queue.backlog(at(10)) == 3
+
+
+def test_what_is_not_listed_any_more_is_forgotten_unless_a_call_is_due() -> None:
+    queue = DetailQueue()
+    for key in ("done", "due"):
+        queue.offer(key, 1, START)
+    queue.done("done")
+
+    for _ in range(3):
+        queue.begin()
+    queue.prune()
+
+    assert ("done" in queue, "due" in queue) == (False, True)
+
+
+@pytest.mark.anyio
+async def test_a_failing_call_costs_only_its_alert_and_the_rest_waits_at_the_limit() -> None:
+    async def call(key: str) -> str:
+        if key == "b":
+            raise SourceBroken("500")
+        return key.upper()
+
+    fetched = await fetch_details(list("abcdef"), call, limit=4, concurrency=2)
+
+    assert fetched.details == {"a": "A", "c": "C", "d": "D"}
+    assert list(fetched.failed) == ["b"]
+    assert fetched.waiting == 2
+
+
+@pytest.mark.anyio
+async def test_throttling_leaves_the_rest_for_later() -> None:
+    async def call(_key: str) -> str:
+        raise SourceThrottled("slow down")
+
+    fetched = await fetch_details(list("abcdef"), call, limit=6, concurrency=1)
+
+    assert (len(fetched.failed), fetched.waiting) == (1, 5)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_concerns_every_call_and_ends_the_poll() -> None:
+    async def call(_key: str) -> str:
+        raise SourceRefused("no permission", reason=Reason.PERMISSION)
+
+    with pytest.raises(SourceRefused):
+        await fetch_details(list("abc"), call, limit=3, concurrency=2)
+
+
+# Secrets.
+
+
+class Login(Credentials):
+    user: str
+    password: Secret
+    token: Secret | None = None
+
+
+def test_a_secret_is_never_shown() -> None:
+    login = Login(user="u", password="canary-1")  # type: ignore[arg-type]
+
+    assert login.password.read() == "canary-1"
+    assert "canary-1" not in f"{login} {login!r} {login.model_dump_json()} {login.password}"
+    assert "canary-1" in known_values()
+
+
+def test_a_secret_file_is_read_again_when_it_changes_and_keeps_its_value_when_it_vanishes(tmp_path: Path) -> None:
+    real = [tmp_path / "one", tmp_path / "two"]
+    for number, file in enumerate(real):
+        file.write_text(f"value-{number}\n")
+    link = tmp_path / "secret"
+    link.symlink_to(real[0])
+    login = Login(user="u", password_file=str(link))  # type: ignore[call-arg]
+    seen = [login.password.read()]
+
+    swap = tmp_path / "swap"
+    swap.symlink_to(real[1])
+    swap.rename(link)
+    seen.append(login.password.read())
+    link.unlink()
+    seen.append(login.password.read())
+
+    assert seen == ["value-0", "value-1", "value-1"]
+
+
+def test_a_rotated_file_is_still_the_same_setting(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("one")
+    before = Login(user="u", password_file=str(file))  # type: ignore[call-arg]
+    file.write_text("another")
+    os.utime(file, (1, 1))
+
+    assert Login(user="u", password_file=str(file)) == before  # type: ignore[call-arg]
+    assert Login(user="u", password="one") != before  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "required"),
+        ({"password": "canary-2", "password_file": "x"}, "given twice"),
+        ({"password_file": "/nowhere/canary"}, "cannot read the file /nowhere/canary"),
+        ({"password": ""}, "is empty"),
+        ({"password": 12345678}, "must be text"),
+    ],
+)
+def test_a_wrong_secret_says_what_is_wrong_and_not_what_it_is(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Login(user="u", **given)
+
+    assert says in str(caught.value)
+    assert "canary-2" not in str(caught.value)
+    assert "12345678" not in str(caught.value)
+
+
+# Durations and clocks.
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7200), ("15d", 1296000), ("1h30m", 5400), (7, 7), ("7", 7)]
+)
+def test_a_duration_is_written_as_in_prometheus_or_in_seconds(value: Any, seconds: float) -> None:
+    assert duration_from(value).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("value", ["5 minutes", "-3s", "", "m", True, None, [], "9" * 40, "1e999"])
+def test_what_is_no_duration_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"duration|not negative"):
+        duration_from(value)
+
+
+@given(st.integers(0, 10**8))
+def test_a_duration_reads_as_it_is_written(seconds: int) -> None:
+    assert duration_from(text_from(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
+
+
+@pytest.mark.anyio
+async def test_the_vendors_clock_follows_its_date_and_no_step_of_ours() -> None:
+    own = START
+
+    def now() -> datetime:
+        return own + timedelta(seconds=anyio.current_time() - began)
+
+    began = anyio.current_time()
+    clock = VendorClock(now, anyio.current_time)
+    clock.hear((START + timedelta(minutes=20)).astimezone(timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT"))  # noqa: UP017
+    await anyio.sleep(60)
+    own = START - timedelta(hours=5)  # somebody steps our clock
+
+    assert clock.now() == START + timedelta(minutes=21)
+    assert clock.at(began) == START + timedelta(minutes=20)
+    assert clock.offset == timedelta(minutes=20)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Fri, 32 Jan 2026 03:04:05 GMT"])
+async def test_a_date_that_says_nothing_teaches_nothing(date: str | None) -> None:
+    clock = VendorClock(lambda: START, anyio.current_time)
+
+    clock.hear(date)
+
+    assert clock.now() == START
+    assert clock.offset is None

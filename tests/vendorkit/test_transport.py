@@ -1,0 +1,245 @@
+import zlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import httpx
+import msgspec
+import pytest
+
+from exporter.errors import FetchError, Reason, SourceBroken, SourceThrottled, SourceUnreachable
+from exporter.vendorkit.clock import VendorClock
+from exporter.vendorkit.http import ATTEMPTS, Http
+from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
+from tests.builders import START
+
+pytestmark = pytest.mark.anyio
+
+Answer = httpx.Response | Exception | Callable[[], Any]
+DATE = {"Date": "Fri, 02 Jan 2026 03:04:05 GMT"}
+
+
+class Script(httpx.AsyncBaseTransport):
+    """Gives one answer after the other, the last one for ever."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = answers
+        self.asked_at: list[float] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self.answers[min(len(self.asked_at), len(self.answers) - 1)]
+        self.asked_at.append(anyio.current_time())
+        if isinstance(answer, Exception):
+            raise answer
+        if callable(answer):
+            answer = await answer()
+        assert isinstance(answer, httpx.Response)
+        return answer
+
+
+class Stream(httpx.AsyncByteStream):
+    def __init__(self, *chunks: bytes, pause: float = 0.0, error: Exception | None = None) -> None:
+        self.chunks, self.pause, self.error, self.closed = chunks, pause, error, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            await anyio.sleep(self.pause)
+            yield chunk
+        if self.error:
+            raise self.error
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def http_for(script: Script, *, max_bytes: int = 1000, timeout: float = 30) -> tuple[Http, list[Attempt]]:
+    attempts: list[Attempt] = []
+
+    async def no_wait() -> None:
+        return None
+
+    clock = VendorClock(lambda: START, anyio.current_time)
+    transport = GuardedTransport(
+        script,
+        clock=clock,
+        timeout=timedelta(seconds=timeout),
+        max_bytes=max_bytes,
+        max_concurrency=2,
+        take_permit=no_wait,
+        observe=attempts.append,
+    )
+    return Http(httpx.AsyncClient(transport=transport), "http://127.0.0.1:9/base"), attempts
+
+
+async def ask(http: Http, deadline: float = 60) -> Any:
+    http.begin(anyio.current_time() + deadline)
+    return await http.ask("list", "GET", "/x", read=msgspec.json.decode)
+
+
+def ok(body: bytes = b"{}", **headers: str) -> httpx.Response:
+    return httpx.Response(200, content=body, headers={**DATE, **headers})
+
+
+def status(code: int, body: bytes = b"", **headers: str) -> httpx.Response:
+    return httpx.Response(code, content=body, headers={**DATE, **headers})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "requests"),
+    [
+        (httpx.ConnectError("refused"), Reason.CONNECTION, ATTEMPTS),
+        (httpx.ReadError("reset"), Reason.CONNECTION, ATTEMPTS),
+        (httpx.ConnectTimeout("slow"), Reason.TIMEOUT, ATTEMPTS),
+        (status(400), Reason.API_ERROR, 1),
+        (status(401), Reason.AUTH, 1),
+        (status(403), Reason.PERMISSION, 1),
+        (status(404), Reason.NOT_FOUND, 1),
+        (status(429), Reason.RATE_LIMITED, ATTEMPTS),
+        (status(500), Reason.SERVER_ERROR, 1),
+        (status(502, b"<html>"), Reason.SERVER_ERROR, ATTEMPTS),
+        (status(503), Reason.SERVER_ERROR, ATTEMPTS),
+        (status(504), Reason.SERVER_ERROR, ATTEMPTS),
+        (status(302, Location="http://127.0.0.2/"), Reason.BAD_RESPONSE, 1),
+        (ok(b"<html>sign in</html>"), Reason.BAD_RESPONSE, 1),
+        (ok(b'{"events": ['), Reason.BAD_RESPONSE, 1),
+        (ok(b""), Reason.BAD_RESPONSE, 1),
+        (ok(b"x" * 1001), Reason.TOO_LARGE, 1),
+    ],
+)
+async def test_every_failure_has_its_reason_and_is_repeated_only_where_that_can_help(
+    answer: Answer, reason: Reason, requests: int
+) -> None:
+    http, attempts = http_for(Script(answer))
+
+    with pytest.raises(FetchError) as caught:
+        await ask(http)
+
+    assert (caught.value.reason, len(attempts)) == (reason, requests)
+
+
+async def test_an_answer_that_comes_with_a_later_attempt_is_taken() -> None:
+    http, attempts = http_for(Script(status(503), httpx.ReadError("reset"), ok(b'{"a": 1}')))
+
+    assert await ask(http) == {"a": 1}
+    assert [attempt.code for attempt in attempts] == ["503", "error", "200"]
+
+
+async def test_no_attempt_starts_after_the_polls_deadline() -> None:
+    script = Script(status(503))
+    http, _ = http_for(script)
+
+    with pytest.raises(SourceBroken):
+        await ask(http, deadline=0.001)
+
+    assert len(script.asked_at) == 1
+
+
+@pytest.mark.parametrize("value", ["7", "Fri, 02 Jan 2026 03:04:12 GMT"])
+async def test_a_retry_after_is_waited_for_as_seconds_and_as_a_date(value: str) -> None:
+    script = Script(status(429, **{"Retry-After": value}), ok())
+    http, _ = http_for(script)
+
+    await ask(http)
+
+    assert 7 <= script.asked_at[1] - script.asked_at[0] < 8
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("120", 120.0), ("soon", None), ("-5", None), ("99999999999999", 999999999999.0)]
+)
+async def test_a_retry_after_that_does_not_fit_into_the_poll_ends_it_and_is_told(
+    value: str, seconds: float | None
+) -> None:
+    script = Script(status(429, **{"Retry-After": value}))
+    http, _ = http_for(script)
+
+    with pytest.raises(SourceThrottled) as caught:
+        await ask(http)
+
+    assert caught.value.retry_after == seconds
+    assert len(script.asked_at) == (1 if seconds else ATTEMPTS)
+
+
+async def test_a_drip_of_bytes_ends_with_the_total_timeout() -> None:
+    stream = Stream(*[b" "] * 1000, pause=1)
+    http, _ = http_for(Script(httpx.Response(200, stream=stream)), timeout=30)
+    began = anyio.current_time()
+
+    with pytest.raises(SourceUnreachable) as caught:
+        await ask(http, deadline=30)
+
+    assert caught.value.reason is Reason.TIMEOUT
+    assert anyio.current_time() - began == 30
+    assert stream.closed
+
+
+async def test_the_code_of_an_attempt_whose_body_failed_is_its_status() -> None:
+    stream = Stream(b"{", error=httpx.ReadError("reset"))
+    http, attempts = http_for(Script(httpx.Response(200, stream=stream), status(404)))
+
+    with pytest.raises(FetchError):
+        await ask(http)
+
+    assert [attempt.code for attempt in attempts] == ["200", "404"]
+
+
+def gzipped(body: bytes) -> httpx.Response:
+    # httpx's own Response would inflate it: a stream is what a socket gives.
+    headers = {"Content-Encoding": "gzip"}
+    return httpx.Response(200, headers=headers, stream=Stream(zlib.compress(body, wbits=31)))
+
+
+async def test_a_compressed_answer_is_read() -> None:
+    http, _ = http_for(Script(gzipped(b'{"a": [1, 2]}')))
+
+    assert await ask(http) == {"a": [1, 2]}
+
+
+async def test_a_bomb_is_stopped_at_the_size_limit() -> None:
+    http, _ = http_for(Script(gzipped(b" " * 10_000_000)), max_bytes=100_000)
+
+    with pytest.raises(FetchError) as caught:
+        await ask(http)
+
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+async def test_a_compressed_answer_cut_short_is_no_answer() -> None:
+    whole = zlib.compress(b'{"a": 1}', wbits=31)
+    headers = {"Content-Encoding": "gzip"}
+    http, _ = http_for(Script(httpx.Response(200, headers=headers, stream=Stream(whole[:-9]))))
+
+    with pytest.raises(FetchError) as caught:
+        await ask(http)
+
+    assert caught.value.reason is Reason.BAD_RESPONSE
+
+
+async def test_no_more_requests_are_under_way_than_allowed() -> None:
+    under_way, most = 0, 0
+
+    async def slow() -> httpx.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await anyio.sleep(1)
+        under_way -= 1
+        return ok()
+
+    http, _ = http_for(Script(slow))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(9):
+            tasks.start_soon(ask, http)
+
+    assert most == 2
+
+
+def test_a_proxy_comes_from_the_setting_else_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
+    monkeypatch.setenv("no_proxy", "internal.test")
+
+    assert proxy_for("https://api.test/x", None) == "http://proxy.test:3128"
+    assert proxy_for("https://internal.test/x", None) is None
+    assert proxy_for("https://api.test/x", "none") is None
+    assert proxy_for("https://api.test/x", "http://other.test:1") == "http://other.test:1"
