@@ -1,0 +1,417 @@
+"""Every metric in one table: name, unit, help, labels, samples. Outputs know this table and the snapshot, no more."""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from exporter.errors import Reason
+from exporter.model.facts import Fact, LabelSets
+from exporter.model.records import Kind
+from exporter.model.snapshot import AlertCounts, Histogram, Labels, ReloadState, SourceState, empty_histogram
+
+Value = int | float | Histogram
+Sample = tuple[Labels, Value]
+Of = TypeVar("Of")
+Name = TypeVar("Name", bound=str)
+
+OUTCOMES = ("new", "changed", "duplicate", "baseline", "invalid")
+
+
+class ExporterState(msgspec.Struct, frozen=True):
+    """What is known of the exporter itself."""
+
+    version: str
+    revision: str
+    reload: ReloadState
+
+
+def added(one: Value, other: Value) -> Value:
+    """The sum of two values that fall on the same labels."""
+    if isinstance(one, Histogram) and isinstance(other, Histogram):
+        counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+        return Histogram(one.bounds, counts, one.total + other.total)
+    return one + other  # type: ignore[operator]  # the values of a family are of one type
+
+
+def least(one: Value, other: Value) -> Value:
+    """The smaller of two values that fall on the same labels."""
+    return min(one, other)  # type: ignore[type-var]  # used for numbers only
+
+
+class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
+    """A metric family; `samples` reads its rows from the state of a source, or of the exporter.
+
+    `labels` follow on `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well: rows too
+    short for them have "" there. `needs` is what a source must be able to supply. `perishable` families speak of the
+    present and are withdrawn when they become stale. `merge` unites rows whose labels became equal by being cut.
+    `unit` is in the notation of UCUM, as OpenTelemetry uses it.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"] = "gauge"
+    unit: str
+    labels: Labels = ()
+    grouped: bool = False
+    needs: Fact | None = None
+    perishable: bool = False
+    help: str
+    samples: Callable[[Of], Iterable[Sample]]
+    merge: Callable[[Value, Value], Value] = added
+
+
+def stale_at(state: SourceState) -> datetime | None:
+    """When what is known of open alerts becomes too old to be told; None before the first success."""
+    return state.last_success and state.last_success + timedelta(seconds=state.stale_after_seconds)
+
+
+def is_stale(state: SourceState, now: datetime) -> bool:
+    """Whether the source has not succeeded for so long that its gauges about alerts are withdrawn."""
+    at = stale_at(state)
+    return at is not None and now >= at
+
+
+def samples_of(family: Family[SourceState], state: SourceState, *, stale: bool) -> Iterable[Sample]:
+    """The family's rows of one source; none where the source cannot supply them, knows nothing yet or is stale."""
+    if (family.needs is not None and family.needs not in state.facts) or (family.perishable and stale):
+        return ()
+    return family.samples(state)
+
+
+Alerts = Callable[[AlertCounts, LabelSets], Iterable[Sample]]
+
+
+def _once_known(rows: Alerts) -> Callable[[SourceState], Iterable[Sample]]:
+    """Rows from the first success on: before, nothing is known, which is not the same as nothing open."""
+    return lambda state: () if state.alerts is None else rows(state.alerts, state.label_sets)
+
+
+def _with_zeros(counts: Mapping[Labels, Value], *closed: Iterable[str], zero: Value = 0) -> Iterator[Sample]:
+    """The counts, and a zero for every combination of the closed label sets that has none."""
+    yield from counts.items()
+    yield from ((labels, zero) for labels in product(*closed) if labels not in counts)
+
+
+def _life_spans(spans: Mapping[Labels, Histogram], counts: AlertCounts, sets: LabelSets) -> Iterator[Sample]:
+    return _with_zeros(spans, sets.severities, zero=empty_histogram(counts.detection_delay.bounds))
+
+
+def _alone(value: Value | None) -> Iterable[Sample]:
+    return () if value is None else [((), value)]
+
+
+def _by_label(values: Mapping[Name, Value]) -> Iterator[Sample]:
+    return (((label,), value) for label, value in values.items())
+
+
+def _kinds(state: SourceState) -> list[Kind]:
+    """The kinds of records the source can have."""
+    facts = {
+        Kind.OPERATION: {Fact.OPERATIONS, Fact.CONVERGENCES},
+        Kind.NOTICE: {Fact.NOTICES, Fact.SUPPRESSED_NOTICES},
+        Kind.EVENT: {Fact.EVENTS},
+    }
+    return [kind for kind in Kind if kind is Kind.ALERT or facts[kind] & state.facts]
+
+
+FAMILIES: tuple[Family[SourceState], ...] = (
+    Family(
+        name="vendor_alerts_open",
+        unit="{alert}",
+        labels=("severity",),
+        grouped=True,
+        perishable=True,
+        help="Alerts open now, as the vendor's own console would count them.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.open, sets.severities)),
+    ),
+    Family(
+        name="vendor_alerts_acknowledged",
+        unit="{alert}",
+        labels=("severity",),
+        grouped=True,
+        needs=Fact.ACKNOWLEDGED,
+        perishable=True,
+        help="Open alerts that a person has acknowledged.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.acknowledged, sets.severities)),
+    ),
+    Family(
+        name="vendor_alerts_suppressed",
+        unit="{alert}",
+        labels=("severity",),
+        grouped=True,
+        needs=Fact.SUPPRESSED,
+        perishable=True,
+        help="Open alerts that are shielded, under maintenance, or whose notices are suppressed.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.suppressed, sets.severities)),
+    ),
+    Family(
+        name="vendor_alerts_oldest_open_timestamp_seconds",
+        unit="s",
+        labels=("severity",),
+        grouped=True,
+        perishable=True,
+        help="Start of the oldest alert that is open now, as a Unix time; absent when none is open.",
+        samples=_once_known(lambda counts, _: ((of, at.timestamp()) for of, at in counts.oldest_open.items())),
+        merge=least,
+    ),
+    Family(
+        name="vendor_alerts_opened_total",
+        kind="counter",
+        unit="{alert}",
+        labels=("severity",),
+        grouped=True,
+        help="Alerts seen to open, by the severity they opened with.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.opened, sets.severities)),
+    ),
+    Family(
+        name="vendor_alerts_closed_total",
+        kind="counter",
+        unit="{alert}",
+        labels=("severity", "reason"),
+        grouped=True,
+        help="Alerts seen to end, by their last severity and the reason; vanished ones the vendor stopped listing.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.closed, sets.severities, sets.close_reasons)),
+    ),
+    Family(
+        name="vendor_alert_open_duration_seconds",
+        kind="histogram",
+        unit="s",
+        labels=("severity",),
+        help="How long alerts lasted, from start to end; observed once when an alert closes.",
+        samples=_once_known(lambda counts, sets: _life_spans(counts.open_duration, counts, sets)),
+    ),
+    Family(
+        name="vendor_alert_acknowledge_delay_seconds",
+        kind="histogram",
+        unit="s",
+        labels=("severity",),
+        needs=Fact.ACKNOWLEDGED,
+        help="How long alerts waited from their start to the first acknowledgement; observed once per alert.",
+        samples=_once_known(lambda counts, sets: _life_spans(counts.acknowledge_delay, counts, sets)),
+    ),
+    Family(
+        name="vendor_alert_detection_delay_seconds",
+        kind="histogram",
+        unit="s",
+        help="How long after their start at the vendor alerts were first seen by the exporter.",
+        samples=_once_known(lambda counts, _: _alone(counts.detection_delay)),
+    ),
+    Family(
+        name="vendor_alert_operations_total",
+        kind="counter",
+        unit="{operation}",
+        labels=("operation",),
+        needs=Fact.OPERATIONS,
+        help="Rows of the alerts' flow logs, by operation.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.operations, sets.operations)),
+    ),
+    Family(
+        name="vendor_alert_operation_failures_total",
+        kind="counter",
+        unit="{operation}",
+        labels=("operation",),
+        needs=Fact.OPERATIONS,
+        help="Rows of the alerts' flow logs whose status is not success, by operation.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.operation_failures, sets.operations)),
+    ),
+    Family(
+        name="vendor_alert_convergences_total",
+        kind="counter",
+        unit="{convergence}",
+        needs=Fact.CONVERGENCES,
+        help="Times the vendor folded further anomalies into an alert that was already open.",
+        samples=_once_known(lambda counts, _: _alone(counts.convergences)),
+    ),
+    Family(
+        name="vendor_alert_converged_anomalies_total",
+        kind="counter",
+        unit="{anomaly}",
+        needs=Fact.CONVERGENCES,
+        help="Anomalies that the vendor folded into alerts that were already open.",
+        samples=_once_known(lambda counts, _: _alone(counts.converged_anomalies)),
+    ),
+    Family(
+        name="vendor_alert_notices_total",
+        kind="counter",
+        unit="{notice}",
+        labels=("channel",),
+        needs=Fact.NOTICES,
+        help="Notices the vendor attempted to send, failed ones included, by channel.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.notices, sets.channels)),
+    ),
+    Family(
+        name="vendor_alert_notice_failures_total",
+        kind="counter",
+        unit="{notice}",
+        labels=("channel", "reason"),
+        needs=Fact.NOTICES,
+        help="Notices that did not reach everybody they were meant for, by channel and reason.",
+        samples=_once_known(
+            lambda counts, sets: _with_zeros(counts.notice_failures, sets.channels, sets.failure_reasons)
+        ),
+    ),
+    Family(
+        name="vendor_alert_notices_suppressed_total",
+        kind="counter",
+        unit="{notice}",
+        labels=("reason",),
+        needs=Fact.SUPPRESSED_NOTICES,
+        help="Notices the vendor held back on purpose, by reason.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.notices_suppressed, sets.suppressions)),
+    ),
+    Family(
+        name="vendor_alert_info",
+        unit="1",
+        labels=("severity", "key", "name", "resource_type"),
+        perishable=True,
+        help="One series with value 1 for each open alert, gone when it closes; only with metrics.alert_info.",
+        samples=_once_known(lambda counts, _: ((labels, 1) for labels in counts.info or ())),
+        merge=least,
+    ),
+    Family(
+        name="vendor_alert_info_omitted",
+        unit="{alert}",
+        perishable=True,
+        help="Open alerts without a series in vendor_alert_info because there are more than alert_info_limit.",
+        samples=_once_known(lambda counts, _: _alone(None if counts.info is None else counts.info_omitted)),
+    ),
+    Family(
+        name="vendor_events_total",
+        kind="counter",
+        unit="{event}",
+        labels=("event_type",),
+        needs=Fact.EVENTS,
+        help="Things that happened at the vendor and are no alerts, by the vendor's type.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.events, sets.event_types)),
+    ),
+    Family(
+        name="vendor_source_up",
+        unit="1",
+        help="1 if the last poll of the source succeeded, 0 before the first and after a failure.",
+        samples=lambda state: _alone(int(state.up)),
+    ),
+    Family(
+        name="vendor_source_last_success_timestamp_seconds",
+        unit="s",
+        help="When a poll of the source last succeeded, as a Unix time; 0 before the first success.",
+        samples=lambda state: _alone(state.last_success.timestamp() if state.last_success else 0),
+    ),
+    Family(
+        name="vendor_source_interval_seconds",
+        unit="s",
+        help="Configured time between two polls of the source.",
+        samples=lambda state: _alone(state.interval_seconds),
+    ),
+    Family(
+        name="vendor_source_last_poll_duration_seconds",
+        unit="s",
+        help="How long the last poll of the source took, waiting included.",
+        samples=lambda state: _alone(state.last_poll_seconds),
+    ),
+    Family(
+        name="vendor_source_polls_total",
+        kind="counter",
+        unit="{poll}",
+        help="Polls of the source, failed ones included.",
+        samples=lambda state: _alone(state.polls),
+    ),
+    Family(
+        name="vendor_source_poll_failures_total",
+        kind="counter",
+        unit="{poll}",
+        labels=("reason",),
+        help="Polls of the source that failed, by reason.",
+        samples=lambda state: _by_label(dict.fromkeys(Reason, 0) | dict(state.poll_failures)),
+    ),
+    Family(
+        name="vendor_source_partial_polls_total",
+        kind="counter",
+        unit="{poll}",
+        help="Polls whose lists were complete while some detail calls failed or were put off.",
+        samples=lambda state: _alone(state.partial_polls),
+    ),
+    Family(
+        name="vendor_source_requests_total",
+        kind="counter",
+        unit="{request}",
+        labels=("endpoint", "code"),
+        help="HTTP requests sent to the vendor, pages, retries and token calls included; code is the status or error.",
+        samples=lambda state: state.requests.items(),
+    ),
+    Family(
+        name="vendor_source_request_duration_seconds",
+        kind="histogram",
+        unit="s",
+        labels=("endpoint",),
+        help="How long HTTP requests to the vendor took, from connecting to the last byte.",
+        samples=lambda state: _by_label(state.request_seconds),
+    ),
+    Family(
+        name="vendor_source_records_total",
+        kind="counter",
+        unit="{record}",
+        labels=("kind", "outcome"),
+        help="Records read from the vendor, by kind and by what became of them.",
+        samples=lambda state: _with_zeros(state.records, _kinds(state), OUTCOMES),
+    ),
+    Family(
+        name="vendor_source_tracked_records",
+        unit="{record}",
+        labels=("kind",),
+        help="Records remembered so that none is counted twice.",
+        samples=lambda state: _by_label(dict.fromkeys(_kinds(state), 0) | dict(state.tracked)),
+    ),
+    Family(
+        name="vendor_source_evicted_records_total",
+        kind="counter",
+        unit="{record}",
+        labels=("kind",),
+        help="Records forgotten because more than max_records were remembered.",
+        samples=lambda state: _by_label(dict.fromkeys(_kinds(state), 0) | dict(state.evicted)),
+    ),
+    Family(
+        name="vendor_source_detail_backlog",
+        unit="{alert}",
+        help="Alerts whose detail call waits for a later poll.",
+        samples=lambda state: _alone(state.backlog),
+    ),
+    Family(
+        name="vendor_source_unmapped_values_total",
+        kind="counter",
+        unit="{value}",
+        labels=("field",),
+        help="Values met that are in no table of the exporter, by field: the vendor's schema has moved.",
+        samples=lambda state: _by_label(state.unmapped),
+    ),
+    Family(
+        name="vendor_source_clock_offset_seconds",
+        unit="s",
+        help="The vendor's clock minus our own, as far as its Date headers tell.",
+        samples=lambda state: _alone(state.clock_offset_seconds),
+    ),
+)
+
+EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
+    Family(
+        name="vendor_exporter_build_info",
+        unit="1",
+        labels=("version", "revision", "python_version"),
+        help="Always 1; the labels tell which build of the exporter this is.",
+        samples=lambda itself: [((itself.version, itself.revision, platform.python_version()), 1)],
+    ),
+    Family(
+        name="vendor_exporter_config_last_reload_successful",
+        unit="1",
+        help="1 if the configuration was read successfully the last time, 0 if the one before stays in use.",
+        samples=lambda itself: _alone(int(itself.reload.successful)),
+    ),
+    Family(
+        name="vendor_exporter_config_last_reload_success_timestamp_seconds",
+        unit="s",
+        help="When the configuration was last read successfully, as a Unix time.",
+        samples=lambda itself: _alone(itself.reload.succeeded_at.timestamp()),
+    ),
+)

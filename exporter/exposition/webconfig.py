@@ -1,0 +1,346 @@
+"""TLS and basic authentication of our own port, from the web configuration file of Prometheus' exporter-toolkit."""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import logging
+import re
+import secrets
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from weakref import WeakSet
+
+import bcrypt
+from anyio import CapacityLimiter, to_thread
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from exporter import yaml_file
+from exporter.errors import ConfigError
+from exporter.vendorkit.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+# So many passwords wait to be compared; more are a flood of guesses and refused at once.
+_QUEUE = 16
+_CIPHERS = {
+    f"TLS_ECDHE_{key}_WITH_{theirs}": f"ECDHE-{key}-{ours}"
+    for key in ("ECDSA", "RSA")
+    for theirs, ours in {
+        "AES_128_CBC_SHA": "AES128-SHA",
+        "AES_256_CBC_SHA": "AES256-SHA",
+        "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+        "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+        "CHACHA20_POLY1305_SHA256": "CHACHA20-POLY1305",
+    }.items()
+}
+_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+
+
+def _in_its_directory(value: Any, info: ValidationInfo) -> Any:
+    return Path(info.context or "") / value if isinstance(value, str) else value
+
+
+File = Annotated[Path, BeforeValidator(_in_its_directory)]
+
+
+class TlsServer(Settings):
+    """How connections to us are secured.
+
+    Python cannot ask for a client certificate and let it pass unverified. RequestClientCert, which proves nothing
+    about anybody, therefore does not ask; RequireAnyClientCert verifies the certificate it requires.
+    """
+
+    cert_file: File
+    key_file: File
+    client_auth_type: Literal[
+        "NoClientCert",
+        "RequestClientCert",
+        "RequireAnyClientCert",
+        "RequireClientCert",
+        "VerifyClientCertIfGiven",
+        "RequireAndVerifyClientCert",
+    ] = "NoClientCert"
+    client_ca_file: File | None = None
+    client_allowed_sans: list[str] | None = None
+    min_version: Literal["TLS12", "TLS13"] = "TLS12"
+    max_version: Literal["TLS12", "TLS13"] = "TLS13"
+    cipher_suites: list[str] = []
+    curve_preferences: list[Literal["CurveP256", "CurveP384", "CurveP521", "X25519"]] = Field([], max_length=1)
+    prefer_server_cipher_suites: bool = True
+
+    @field_validator("cipher_suites")
+    @classmethod
+    def _known_ciphers(cls, value: list[str]) -> list[str]:
+        # Those of TLS 1.3 may be listed, as in Go; they are always on.
+        thirteen = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
+        if unknown := [name for name in value if name not in _CIPHERS and name not in thirteen]:
+            raise ValueError(f"{', '.join(unknown)}: unknown; choose from {', '.join(_CIPHERS)}")
+        return value
+
+    @property
+    def required(self) -> bool:
+        """Whether a client must show a certificate."""
+        return self.client_auth_type in {"RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert"}
+
+    @property
+    def verified(self) -> bool:
+        """Whether a certificate that a client shows is verified."""
+        return self.required or self.client_auth_type == "VerifyClientCertIfGiven"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.verified and self.client_ca_file is None:
+            raise ValueError(f"client_auth_type {self.client_auth_type} needs client_ca_file to verify against")
+        if self.client_ca_file is not None and self.client_auth_type == "NoClientCert":
+            raise ValueError("client_ca_file has no effect without client_auth_type: RequireAndVerifyClientCert")
+        if self.client_allowed_sans is not None and not self.required:
+            raise ValueError("client_allowed_sans needs client_auth_type: RequireAndVerifyClientCert")
+        if self.min_version > self.max_version:
+            raise ValueError("min_version is above max_version")
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """A context that does what the settings say; raises ValueError where a file cannot be used."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _VERSIONS[self.min_version]
+        context.maximum_version = _VERSIONS[self.max_version]
+        if not self.prefer_server_cipher_suites:
+            context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        if ciphers := [_CIPHERS[name] for name in self.cipher_suites if name in _CIPHERS]:
+            context.set_ciphers(":".join(ciphers))
+        if self.curve_preferences:
+            context.set_ecdh_curve(_CURVES[self.curve_preferences[0]])
+        try:
+            # The password keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(self.cert_file, self.key_file, password=b"")
+        except OSError as error:
+            raise ValueError(f"cert_file: {self.cert_file} with key_file {self.key_file} {_why(error)}") from None
+        if self.verified and self.client_ca_file is not None:
+            context.verify_mode = ssl.CERT_REQUIRED if self.required else ssl.CERT_OPTIONAL
+            try:
+                context.load_verify_locations(self.client_ca_file)
+            except OSError as error:
+                raise ValueError(f"client_ca_file: {self.client_ca_file} {_why(error)}") from None
+        return context
+
+
+_HEADERS: dict[str, tuple[str, ...]] = {
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+    "Content-Security-Policy": (),
+}
+
+
+class HttpServer(Settings):
+    """What is said in answers. `http2` is taken and has no effect: the server speaks HTTP/1.1."""
+
+    http2: bool = True
+    headers: dict[str, str] = {}
+
+    @field_validator("headers")
+    @classmethod
+    def _allowed(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if name not in _HEADERS:
+                raise ValueError(f"{name} cannot be set; choose from {', '.join(_HEADERS)}")
+            if text and _HEADERS[name] and text not in _HEADERS[name]:
+                raise ValueError(f"{name} must be {' or '.join(_HEADERS[name])}")
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError(f"{name} holds characters that a header cannot carry")
+        return value
+
+
+class WebFile(Settings):
+    """The file as a whole."""
+
+    tls_server_config: TlsServer | None = None
+    http_server_config: HttpServer = HttpServer()
+    basic_auth_users: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+    @field_validator("basic_auth_users")
+    @classmethod
+    def _hashes(cls, value: dict[str, str]) -> dict[str, str]:
+        if wrong := [user for user, hashed in value.items() if not _BCRYPT.fullmatch(hashed)]:
+            raise ValueError(f"no bcrypt hash for {', '.join(wrong)}: make one with htpasswd -nBC 10 USER")
+        return value
+
+
+Fingerprint = tuple[int, ...] | None
+
+
+class _Loaded:
+    """One reading of the file and of the files it names; `seen` learns which files those are and how they were."""
+
+    def __init__(self, path: Path, seen: dict[Path, Fingerprint]) -> None:
+        seen[path] = _fingerprint(path)
+        data = yaml_file.load(path)
+        try:
+            file = WebFile.model_validate({} if data is None else data, context=path.parent)
+        except ValidationError as error:
+            raise ConfigError(*_problems(path, error)) from None
+        self.users = file.basic_auth_users
+        self.headers = [(name, value) for name, value in file.http_server_config.headers.items() if value]
+        self.tls = file.tls_server_config
+        self.context: ssl.SSLContext | None = None
+        if self.tls is not None:
+            named = {"cert_file": self.tls.cert_file, "key_file": self.tls.key_file}
+            if self.tls.client_ca_file is not None:
+                named["client_ca_file"] = self.tls.client_ca_file
+            seen.update((one, _fingerprint(one)) for one in named.values())
+            if missing := [name for name, one in named.items() if seen[one] is None]:
+                raise ConfigError(*(f"{path}: tls_server_config.{name}: no file {named[name]}" for name in missing))
+            try:
+                self.context = self.tls.context()
+            except ValueError as error:
+                raise ConfigError(f"{path}: tls_server_config.{error}") from None
+
+
+def check(path: Path) -> None:
+    """Raises ConfigError with the problems of the file."""
+    _Loaded(path, {})
+
+
+class WebConfig:
+    """The file as it is now. Files that changed are read again; while they are bad, the last good content stays.
+
+    For the thread of the web server. `at_most` is how many TLS connections there may be at once, those whose handshake
+    is under way included.
+    """
+
+    def __init__(self, path: Path, *, at_most: int) -> None:
+        self._path = path
+        self._seen: dict[Path, Fingerprint] = {}
+        self._good = _Loaded(path, self._seen)
+        self._salt = secrets.token_bytes(32)
+        self._passed: set[bytes] = set()
+        self._one_at_a_time = CapacityLimiter(1)
+        self.context = None if self._good.context is None else _LiveContext.serving(self, at_most)
+
+    def now(self) -> _Loaded:
+        """What the file says now."""
+        if all(_fingerprint(path) == seen for path, seen in self._seen.items()):
+            return self._good
+        self._seen = {}
+        try:
+            fresh = _Loaded(self._path, self._seen)
+            if (fresh.context is None) != (self._good.context is None):
+                raise ConfigError(f"{self._path}: only a restart can switch TLS on or off")  # noqa: TRY301 one report for all
+        except ConfigError as error:
+            log.error("the web configuration became bad, the last good one stays in use: %s", error)  # noqa: TRY400 no defect
+        else:
+            log.info("read the web configuration again")
+            self._good = fresh
+            self._passed.clear()
+        return self._good
+
+    def allows(self, certificate: Mapping[str, Any] | None) -> bool:
+        """Whether a client with this verified certificate may speak to us, by `client_allowed_sans`."""
+        tls = self._good.tls
+        if tls is None or tls.client_allowed_sans is None:
+            return True
+        return not set(_names_of(certificate or {})).isdisjoint(tls.client_allowed_sans)
+
+    async def admits(self, authorization: str) -> bool:
+        """Whether the header names a user and the right password, or none is needed.
+
+        A bcrypt takes long on purpose: it is paid once per user and password, in another thread, one at a time.
+        """
+        users = self.now().users
+        if not users:
+            return True
+        credentials = _credentials_from(authorization)
+        if credentials is None:
+            return False
+        user, password = credentials
+        hashed = users.get(user)
+        digest = hmac.digest(self._salt, repr((user, hashed, password)).encode(), hashlib.sha256)
+        if digest in self._passed:
+            return True
+        if self._one_at_a_time.statistics().tasks_waiting >= _QUEUE:
+            return False
+        # An unknown user's password is compared too, so that the time taken does not tell who exists.
+        compared = hashed or next(iter(users.values()))
+        right = await to_thread.run_sync(_matches, password, compared, limiter=self._one_at_a_time)
+        if right and hashed is not None:
+            self._passed.add(digest)
+            return True
+        return False
+
+
+class _LiveContext(ssl.SSLContext):
+    """Hands each new connection to the context that the file means at that moment."""
+
+    _config: WebConfig
+    _at_most: int
+    _alive: WeakSet[ssl.SSLObject]
+
+    @classmethod
+    def serving(cls, config: WebConfig, at_most: int) -> Self:
+        context = cls(ssl.PROTOCOL_TLS_SERVER)
+        context._config, context._at_most, context._alive = config, at_most, WeakSet()
+        return context
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        if len(self._alive) >= self._at_most:
+            raise ConnectionRefusedError("too many TLS connections")
+        context = self._config.now().context
+        assert context is not None  # noqa: S101 TLS is never switched off without a restart
+        wrapped = context.wrap_bio(*args, **kwargs)
+        self._alive.add(wrapped)
+        return wrapped
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    try:
+        stat = path.stat()  # follows links: Kubernetes swaps a symlink to change all files of a Secret at once
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _credentials_from(authorization: str) -> tuple[str, bytes] | None:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return (user.decode(), password[:72]) if colon else None  # bcrypt looks at no more than 72 bytes
+    except ValueError:
+        return None
+
+
+def _matches(password: bytes, hashed: str) -> bool:
+    try:
+        return bcrypt.checkpw(password, hashed.encode())
+    except ValueError:
+        return False
+
+
+def _names_of(certificate: Mapping[str, Any]) -> Iterator[str]:
+    for kind, name in certificate.get("subjectAltName", ()):
+        yield str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name
+
+
+def _why(error: OSError) -> str:
+    """OpenSSL's or the system's reason, which holds nothing of the file."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return f"cannot be used ({reason or 'no certificate or key in PEM form'})"
+
+
+def _problems(path: Path, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(problem["type"], problem["msg"])
+        yield f"{path}: {where}: {what.removeprefix('Value error, ')}"

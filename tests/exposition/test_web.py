@@ -1,0 +1,330 @@
+import socket
+import threading
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_from
+
+from exporter.errors import ConfigError
+from exporter.exposition.prometheus import Renderer
+from exporter.exposition.web import Limits, Shown, WebServer
+from tests.exposition.conftest import Serve
+from tests.exposition.states import NOW, a_polled_state, a_snapshot
+
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def client(server: WebServer, **options: Any) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{server.address[1]}", trust_env=False, timeout=10, **options)
+
+
+def connection(server: WebServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.address[1]), timeout=10)
+
+
+def test_metrics_are_plain_text_unless_asked_otherwise(serve: Serve, shown: Shown) -> None:
+    with client(serve(), headers={"accept-encoding": "identity"}) as http:
+        answer = http.get("/metrics")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.content == shown.current[1].text.whole
+    assert "content-encoding" not in answer.headers
+    assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        (PROMETHEUS_2, True),
+        (PROMETHEUS_3, True),
+        (BROWSER, False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text; version=2.0.0", False),
+        ("application/openmetrics-text;q=0.2, text/plain;q=0.9", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=nan, ;;, q=", False),
+        ("", False),
+    ],
+)
+def test_the_format_is_negotiated(serve: Serve, shown: Shown, accept: str, openmetrics: bool) -> None:
+    with client(serve()) as http:
+        answer = http.get("/metrics", headers={"accept": accept})
+
+    exposition = shown.current[1]
+    expected = exposition.openmetrics if openmetrics else exposition.text
+    assert (answer.headers["content-type"], answer.content) == (expected.content_type, expected.whole)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [("gzip", True), ("deflate, gzip;q=0.5", True), ("*", True), ("gzip;q=0, *", False), ("br", False)],
+)
+def test_gzip_is_sent_to_those_who_take_it(serve: Serve, shown: Shown, accepted: str, compressed: bool) -> None:
+    with client(serve()) as http:
+        answer = http.get("/metrics", headers={"accept-encoding": accepted})
+
+    assert (answer.headers.get("content-encoding") == "gzip") == compressed
+    assert answer.content == shown.current[1].text.whole
+
+
+def test_families_can_be_asked_for_by_name(serve: Serve) -> None:
+    names = [("name[]", "vendor_source_up"), ("name[]", "vendor_alerts_open"), ("name[]", "nothing")]
+
+    with client(serve(), headers={"accept": "application/openmetrics-text"}) as http:
+        some = http.get("/metrics", params=names)
+        none = http.get("/metrics", params=names[2:], headers={"accept": "text/plain"})
+
+    assert {family.name for family in openmetrics_from(some.text)} == {"vendor_source_up", "vendor_alerts_open"}
+    assert (none.status_code, none.content) == (200, b"")
+
+
+def test_a_scrape_sees_what_was_shown_last(serve: Serve, shown: Shown) -> None:
+    snapshot = a_snapshot(a_polled_state(name="newcomer"))
+    with client(serve()) as http:
+        http.get("/metrics")
+
+        shown.show(snapshot, Renderer(version="1", revision="2").render(snapshot, NOW))
+
+        assert 'source="newcomer"' in http.get("/metrics").text
+        assert "newcomer" in http.get("/").text
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nothing", "/-/reload"])
+def test_head_says_what_get_says_without_the_body(serve: Serve, path: str) -> None:
+    with client(serve()) as http:
+        get, head = http.get(path), http.head(path)
+
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/-/quit", "//metrics", "/metrics/../etc/passwd"])
+def test_unknown_paths_are_not_found(serve: Serve, path: str) -> None:
+    with closing(connection(serve())) as raw:
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+
+        assert raw.recv(100).startswith(b"HTTP/1.1 404 ")
+
+
+def test_the_telemetry_path_can_be_chosen(serve: Serve) -> None:
+    with client(serve(telemetry_path="/alerts/metrics")) as http:
+        assert http.get("/alerts/metrics").status_code == 200
+        assert http.get("/metrics").status_code == 404
+        assert 'href="/alerts/metrics"' in http.get("/").text
+
+
+def test_health_and_readiness_name_the_sources_at_fault(serve: Serve) -> None:
+    with client(serve(healthy=lambda: ["aom", "bk"])) as http:
+        healthy, ready = http.get("/-/healthy"), http.get("/-/ready")
+
+    assert (healthy.status_code, ready.status_code) == (503, 200)
+    assert "aom, bk" in healthy.text
+
+
+def test_reload_is_forbidden_unless_enabled(serve: Serve) -> None:
+    with client(serve(reload=pytest.fail)) as http:
+        assert [http.post("/-/reload").status_code, http.put("/-/reload").status_code] == [403, 403]
+        assert http.get("/-/reload").status_code == 405
+
+
+def test_reload_tells_how_it_went(serve: Serve) -> None:
+    outcomes = iter([None, "sources.aom: endpoint: missing"])
+
+    with client(serve(enable_lifecycle=True, reload=lambda: next(outcomes))) as http:
+        good, bad = http.post("/-/reload"), http.put("/-/reload")
+
+        assert http.get("/-/reload").status_code == 405
+    assert good.status_code == 200
+    assert (bad.status_code, bad.text) == (500, "sources.aom: endpoint: missing\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "https://elsewhere.test"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "same-origin", "origin": "http://exporter.test", "host": "exporter.test"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+    ],
+)
+def test_no_other_sites_page_can_cause_a_reload(serve: Serve, headers: dict[str, str], status: int) -> None:
+    with client(serve(enable_lifecycle=True)) as http:
+        assert http.post("/-/reload", headers=headers).status_code == status
+
+
+def test_a_long_reload_does_not_delay_a_scrape(serve: Serve) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def reload() -> None:
+        begun.set()
+        assert done.wait(10)
+
+    with client(serve(enable_lifecycle=True, reload=reload)) as http:
+        reloading = threading.Thread(target=http.post, args=["/-/reload"])
+        reloading.start()
+        assert begun.wait(10)
+
+        status = http.get("/metrics").status_code
+
+        done.set()
+        reloading.join()
+    assert status == 200
+
+
+def test_stopping_finishes_the_request_in_flight_and_frees_the_port(serve: Serve) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def reload() -> None:
+        begun.set()
+        assert done.wait(10)
+
+    server = serve(enable_lifecycle=True, reload=reload)
+    with closing(connection(server)) as raw:
+        raw.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert begun.wait(10)
+        stopping = threading.Thread(target=server.stop, args=[10])
+        stopping.start()
+        done.set()
+        answer = raw.recv(1000)
+        stopping.join()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    serve(listen_address=f"127.0.0.1:{server.address[1]}")
+
+
+def test_an_address_in_use_is_a_configuration_error(serve: Serve) -> None:
+    taken = serve().address[1]
+
+    with pytest.raises(ConfigError) as raised:
+        serve(listen_address=f"127.0.0.1:{taken}")
+
+    assert str(raised.value) == (
+        f"web.listen_address: cannot listen on 127.0.0.1:{taken}: Address already in use; "
+        "choose another address or stop what uses this one"
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["nowhere", "127.0.0.1:", "127.0.0.1:http", ":70000", ":-1", "no.such.host.invalid:1"]
+)
+def test_an_address_that_means_nothing_is_a_configuration_error(serve: Serve, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"^web\.listen_address: "):
+        serve(listen_address=address)
+
+
+@pytest.mark.parametrize("address", [":0", "0.0.0.0:0", "localhost:0", "[::]:0"])
+def test_all_ways_to_write_an_address_reach_loopback(serve: Serve, address: str) -> None:
+    if "::" in address and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+
+    with client(serve(listen_address=address)) as http:
+        assert http.get("/-/healthy").status_code == 200
+
+
+def is_dropped(raw: socket.socket) -> bool:
+    try:
+        while raw.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost:"])
+def test_a_client_that_never_finishes_its_request_is_dropped(serve: Serve, sent: bytes) -> None:
+    server = serve(limits=Limits(head_seconds=0.01))
+
+    with closing(connection(server)) as raw:
+        raw.sendall(sent)
+
+        assert is_dropped(raw)
+
+
+def test_a_client_that_never_finishes_its_second_request_is_dropped(serve: Serve) -> None:
+    server = serve(limits=Limits(head_seconds=0.2))
+
+    with closing(connection(server)) as raw:
+        raw.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 200 ")
+        raw.sendall(b"GET /-/healthy HTTP/1.1\r\n")
+
+        assert is_dropped(raw)
+
+
+def test_a_client_that_sends_nothing_more_is_dropped_after_the_idle_time(serve: Serve) -> None:
+    server = serve(limits=Limits(idle_seconds=0))
+
+    with closing(connection(server)) as raw:
+        raw.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert is_dropped(raw)
+
+
+def test_a_connection_is_kept_for_the_next_request(serve: Serve) -> None:
+    request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    with closing(connection(serve())) as raw:
+        for _ in range(3):
+            raw.sendall(request)
+            answer = b""
+            while not answer.endswith(b"healthy\n"):
+                answer += raw.recv(1000)
+
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_two_requests_sent_at_once_are_both_answered(serve: Serve) -> None:
+    request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+    with closing(connection(serve())) as raw:
+        raw.sendall(request + last)
+        answer = b"".join(iter(lambda: raw.recv(1000), b""))
+
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_a_flood_of_connections_does_not_keep_a_scraper_out(serve: Serve) -> None:
+    server = serve(limits=Limits(connections=3))
+    flood = [connection(server) for _ in range(10)]
+
+    with client(server) as http:
+        status = http.get("/metrics").status_code
+
+    assert status == 200
+    assert is_dropped(flood[0])
+    for raw in flood:
+        raw.close()
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n"]
+)
+def test_an_overlong_head_is_refused(serve: Serve, request_line: bytes) -> None:
+    with closing(connection(serve())) as raw:
+        raw.sendall(request_line)
+
+        assert raw.recv(1000).startswith(b"HTTP/1.1 4")
+
+
+def test_the_landing_page_allows_nothing_but_its_own_style(serve: Serve) -> None:
+    with client(serve()) as http:
+        answer = http.get("/")
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert answer.headers["x-content-type-options"] == "nosniff"

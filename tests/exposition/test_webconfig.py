@@ -1,0 +1,363 @@
+import asyncio
+import logging
+import shutil
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import httpx
+import pytest
+
+from exporter.errors import ConfigError
+from exporter.exposition import webconfig
+from exporter.exposition.web import WebServer
+from tests.exposition.conftest import Serve, make_certificate
+
+HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+OTHER_HASH = bcrypt.hashpw(b"fresh", bcrypt.gensalt(4)).decode()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, certificates: Path) -> Path:
+    """A directory with certificates of its own, which a test may replace."""
+    shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "web.yml"
+    path.write_text(text)
+    return path
+
+
+def tls_with(directory: Path, *lines: str) -> Path:
+    text = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
+    return written(directory, text + "".join(f"  {line}\n" for line in lines))
+
+
+def trust(directory: Path, client: str | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=directory / "ca.pem")
+    if client is not None:
+        context.load_cert_chain(directory / f"{client}.pem", directory / f"{client}.key")
+    return context
+
+
+def get(server: WebServer, context: ssl.SSLContext | None = None, **options: Any) -> httpx.Response:
+    """One request over a connection of its own."""
+    scheme = "http" if context is None else "https"
+    with httpx.Client(verify=context or False, trust_env=False, timeout=10) as http:
+        return http.get(f"{scheme}://127.0.0.1:{server.address[1]}/-/healthy", **options)
+
+
+def is_let_in(server: WebServer, context: ssl.SSLContext) -> bool:
+    try:
+        return get(server, context).status_code == 200
+    except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
+        return False
+
+
+def certificate_of(server: WebServer, context: ssl.SSLContext) -> bytes | None:
+    with (
+        socket.create_connection(("127.0.0.1", server.address[1]), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
+    ):
+        return tls.getpeercert(binary_form=True)
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as raised:
+        webconfig.check(path)
+    return tuple(problem.removeprefix(f"{path}: ") for problem in raised.value.problems)
+
+
+@pytest.mark.parametrize("text", ["", "tls_server_config:\nbasic_auth_users:\n", "http_server_config: {http2: false}"])
+def test_a_file_that_asks_for_nothing_changes_nothing(directory: Path, serve: Serve, text: str) -> None:
+    assert get(serve(web_config_file=written(directory, text))).status_code == 200
+
+
+def test_every_problem_is_told_at_once_and_no_secret(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "tls_server_config: {cert_file: a.pem, min_version: TLS10}\n"
+        "basic_auth_users: {ann: hunter2}\n"
+        "http_server_config: {headers: {X-Frame-Options: maybe}}\n"
+        "rate: 1\n",
+    )
+
+    problems = problems_of(path)
+
+    assert problems == (
+        "tls_server_config.key_file: missing",
+        "tls_server_config.min_version: Input should be 'TLS12' or 'TLS13'",
+        "http_server_config.headers: X-Frame-Options must be deny or sameorigin",
+        "basic_auth_users: no bcrypt hash for ann: make one with htpasswd -nBC 10 USER",
+        "rate: unknown key",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (["client_auth_type: RequireAndVerifyClientCert"], "needs client_ca_file"),
+        (["client_auth_type: RequireAnyClientCert"], "needs client_ca_file"),
+        (["client_ca_file: ca.pem"], "has no effect"),
+        (["client_auth_type: VerifyClientCertIfGiven", "client_ca_file: ca.pem", "client_allowed_sans: [a]"], "sans"),
+        (["min_version: TLS13", "max_version: TLS12"], "min_version is above max_version"),
+        (["cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]"], "TLS_RSA_WITH_RC4_128_SHA: unknown"),
+        (["curve_preferences: [X25519, CurveP256]"], "at most 1 item"),
+        (["client_auth_type: Sometimes"], "Input should be 'NoClientCert'"),
+        (["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.key"], "client_ca_file: "),
+        (["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: gone.pem"], "client_ca_file: no file "),
+        (["typo: 1"], "typo: unknown key"),
+    ],
+)
+def test_tls_settings_that_cannot_work_are_refused(directory: Path, lines: list[str], problem: str) -> None:
+    [found] = problems_of(tls_with(directory, *lines))
+
+    assert found.startswith("tls_server_config")
+    assert problem in found
+
+
+def test_a_key_of_another_certificate_is_refused(directory: Path) -> None:
+    shutil.copy(directory / "client.key", directory / "server.key")
+
+    [problem] = problems_of(tls_with(directory))
+
+    assert "server.key cannot be used" in problem
+
+
+def test_files_are_looked_for_beside_the_configuration_and_named_if_missing(tmp_path: Path) -> None:
+    problems = problems_of(written(tmp_path, "tls_server_config: {cert_file: a/b.pem, key_file: /c.key}"))
+
+    assert problems == (
+        f"tls_server_config.cert_file: no file {tmp_path}/a/b.pem",
+        "tls_server_config.key_file: no file /c.key",
+    )
+
+
+def test_tls_is_spoken_in_the_versions_allowed_and_plain_http_is_not(
+    directory: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(web_config_file=tls_with(directory, "min_version: TLS13"))
+    old = trust(directory)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    assert is_let_in(server, trust(directory))
+    assert not is_let_in(server, old)
+    with pytest.raises(httpx.TransportError):
+        get(server)
+    assert is_let_in(server, trust(directory))
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_cipher_suites_curves_and_their_order_can_be_chosen(directory: Path, serve: Serve) -> None:
+    server = serve(
+        web_config_file=tls_with(
+            directory,
+            "max_version: TLS12",
+            "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256]",
+            "curve_preferences: [CurveP384]",
+            "prefer_server_cipher_suites: false",
+        )
+    )
+
+    with (
+        socket.create_connection(("127.0.0.1", server.address[1]), timeout=10) as raw,
+        trust(directory).wrap_socket(raw, server_hostname="127.0.0.1") as tls,
+    ):
+        assert tls.cipher() == ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2", 256)
+
+
+@pytest.mark.parametrize(
+    ("mode", "ca", "let_in"),
+    [
+        ("NoClientCert", False, {None, "client", "stranger"}),
+        ("RequestClientCert", False, {None, "client", "stranger"}),
+        ("RequestClientCert", True, {None, "client", "stranger"}),
+        ("RequireAnyClientCert", True, {"client"}),
+        ("RequireClientCert", True, {"client"}),
+        ("VerifyClientCertIfGiven", True, {None, "client"}),
+        ("RequireAndVerifyClientCert", True, {"client"}),
+    ],
+)
+def test_client_certificates(directory: Path, serve: Serve, mode: str, ca: bool, let_in: set[str | None]) -> None:
+    lines = [f"client_auth_type: {mode}", *(["client_ca_file: ca.pem"] if ca else [])]
+    server = serve(web_config_file=tls_with(directory, *lines))
+
+    assert {who for who in (None, "client", "stranger") if is_let_in(server, trust(directory, who))} == let_in
+
+
+@pytest.mark.parametrize(
+    ("names", "let_in"), [("[prometheus.test]", True), ("['::1']", True), ("[grafana.test]", False), ("[]", False)]
+)
+def test_client_certificates_can_be_told_apart_by_name(directory: Path, serve: Serve, names: str, let_in: bool) -> None:
+    required = ["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.pem"]
+
+    server = serve(web_config_file=tls_with(directory, *required, f"client_allowed_sans: {names}"))
+
+    assert is_let_in(server, trust(directory, "client")) == let_in
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(directory: Path, serve: Serve) -> None:
+    server = serve(web_config_file=tls_with(directory))
+    first = certificate_of(server, trust(directory))
+
+    make_certificate(directory, "server", issuer="ca")
+
+    assert certificate_of(server, trust(directory)) not in {None, first}
+
+
+def test_tightened_settings_hold_for_the_next_connection(directory: Path, serve: Serve) -> None:
+    server = serve(web_config_file=tls_with(directory))
+    assert is_let_in(server, trust(directory))
+
+    tls_with(directory, "client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.pem")
+
+    assert not is_let_in(server, trust(directory))
+    assert is_let_in(server, trust(directory, "client"))
+
+
+def test_a_file_that_becomes_bad_keeps_the_last_good_content_and_is_reported_once(
+    directory: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(web_config_file=tls_with(directory))
+    good = (directory / "server.pem").read_bytes()
+
+    (directory / "server.pem").write_text("no certificate")
+    answers = [get(server, trust(directory)).status_code for _ in range(3)]
+    (directory / "server.pem").write_bytes(good)
+    answers.append(get(server, trust(directory)).status_code)
+
+    assert answers == [200] * 4
+    assert [record.levelname for record in caplog.records if record.name == webconfig.__name__] == ["ERROR"]
+
+
+def test_tls_is_not_switched_off_by_an_edit(directory: Path, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(web_config_file=tls_with(directory))
+
+    written(directory, "{}")
+
+    assert is_let_in(server, trust(directory))
+    assert "only a restart can switch TLS" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/-/reload", "/nothing"])
+def test_without_the_password_every_path_is_refused_with_an_empty_body(tmp_path: Path, serve: Serve, path: str) -> None:
+    server = serve(web_config_file=written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), enable_lifecycle=True)
+    url = f"http://127.0.0.1:{server.address[1]}{path}"
+
+    with httpx.Client(trust_env=False) as http:
+        answers = [http.request(method, url) for method in ("GET", "HEAD", "POST")]
+
+    for answer in answers:
+        assert (answer.status_code, answer.content, answer.headers["www-authenticate"]) == (401, b"", "Basic")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"authorization": "Basic YW5uOnJpZ2h0"}, 200),  # ann:right
+        ({"authorization": "basic  YW5uOnJpZ2h0"}, 200),
+        ({"authorization": "Basic YW5uOndyb25n"}, 401),  # ann:wrong
+        ({"authorization": "Basic Ym9iOnJpZ2h0"}, 401),  # bob:right
+        ({"authorization": "Basic YW5u"}, 401),  # ann
+        ({"authorization": "Basic YW5uOgBhYg=="}, 401),  # a NUL in the password
+        ({"authorization": "Basic /////w=="}, 401),
+        ({"authorization": "Basic ???"}, 401),
+        ({"authorization": "Bearer YW5uOnJpZ2h0"}, 401),
+        ({"authorization": ""}, 401),
+    ],
+)
+def test_only_a_known_user_with_the_right_password_is_let_in(
+    tmp_path: Path, serve: Serve, headers: dict[str, str], status: int
+) -> None:
+    server = serve(web_config_file=written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"))
+
+    assert [get(server, headers=headers).status_code for _ in range(2)] == [status] * 2
+
+
+def test_users_are_read_again_without_a_restart(tmp_path: Path, serve: Serve) -> None:
+    server = serve(web_config_file=written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"))
+    before = get(server, auth=("ann", "right")).status_code
+
+    written(tmp_path, f"basic_auth_users:\n  ann: {OTHER_HASH}\n")
+
+    assert before == 200
+    assert get(server, auth=("ann", "right")).status_code == 401
+    assert get(server, auth=("ann", "fresh")).status_code == 200
+
+
+def test_a_password_is_hashed_once_and_not_at_every_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    real = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: compared.append(password) or real(password, hashed))
+    config = webconfig.WebConfig(written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), at_most=1)
+
+    async def ask() -> list[bool]:
+        headers = ["Basic YW5uOnJpZ2h0"] * 3 + ["Basic YW5uOndyb25n"] * 2 + ["Basic Ym9iOnJpZ2h0"]
+        return [await config.admits(header) for header in headers]
+
+    assert asyncio.run(ask()) == [True] * 3 + [False] * 3
+    assert compared == [b"right", b"wrong", b"wrong", b"right"]  # that of an unknown user is compared too
+
+
+def test_a_flood_of_guesses_is_refused_rather_than_queued(tmp_path: Path) -> None:
+    config = webconfig.WebConfig(written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), at_most=1)
+
+    async def ask() -> tuple[list[bool], bool]:
+        known = await config.admits("Basic YW5uOnJpZ2h0")
+        flood = [config.admits("Basic YW5uOndyb25n") for _ in range(200)]
+        answers = await asyncio.gather(*flood, config.admits("Basic YW5uOnJpZ2h0"))
+        return answers[:-1], known and answers[-1]
+
+    assert asyncio.run(ask()) == ([False] * 200, True)
+
+
+def test_chosen_headers_are_on_every_answer_and_blank_ones_on_none(tmp_path: Path, serve: Serve) -> None:
+    path = written(
+        tmp_path,
+        f"basic_auth_users: {{ann: {HASH}}}\n"
+        "http_server_config:\n  headers: {Strict-Transport-Security: max-age=60, X-Frame-Options: deny, "
+        "X-XSS-Protection: ''}\n",
+    )
+    server = serve(web_config_file=path)
+
+    for answer in (get(server), get(server, auth=("ann", "right"))):
+        assert answer.headers["strict-transport-security"] == "max-age=60"
+        assert answer.headers["x-frame-options"] == "deny"
+        assert "x-xss-protection" not in answer.headers
+
+
+@pytest.mark.parametrize("header", ["Server: x", "X-Content-Type-Options: sniff", 'X-XSS-Protection: "1\\r\\nEvil: 1"'])
+def test_no_other_header_can_be_set(tmp_path: Path, header: str) -> None:
+    [problem] = problems_of(written(tmp_path, f"http_server_config: {{headers: {{{header}}}}}"))
+
+    assert problem.startswith("http_server_config.headers: ")
+
+
+def test_tls_connections_are_bounded(directory: Path) -> None:
+    config = webconfig.WebConfig(tls_with(directory), at_most=2)
+    context = config.context
+    assert context is not None
+
+    kept = [context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True) for _ in range(2)]
+    with pytest.raises(ConnectionRefusedError):
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    kept.pop()
+
+    assert context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+
+
+def test_no_password_and_no_hash_is_ever_logged(tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = serve(web_config_file=written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"))
+
+    get(server, auth=("ann", "right"))
+    written(tmp_path, f"basic_auth_users: {{ann: x{HASH}}}\n")
+    get(server, auth=("ann", "right"))
+
+    assert "became bad" in caplog.text
+    assert HASH not in caplog.text
+    assert "right" not in caplog.text
