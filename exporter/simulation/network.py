@@ -3,7 +3,8 @@
 import errno
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import StrEnum
@@ -39,8 +40,9 @@ class FaultKind(StrEnum):
     REDIRECT = "redirect"  # to another host
 
 
-# These never reach the vendor, so its access log does not show them.
-_BEFORE_THE_VENDOR = {
+# The vendor answers none of these, so its access log does not show them.
+_UNANSWERED = {
+    FaultKind.HANG,
     FaultKind.REFUSED,
     FaultKind.DNS,
     FaultKind.TLS_UNKNOWN,
@@ -89,12 +91,12 @@ class Site:
         return None
 
     def respond(self, request: Request, fault: Fault | None) -> Response:
-        """The answer, spoilt by the fault if there is one; logged unless it never reached the vendor."""
+        """The answer, spoilt by the fault if there is one; logged unless the vendor never answers."""
         world = self.simulator.world
         world.advance(self._now())
         endpoint = self.simulator.endpoint_of(request)
         response = self._spoilt(request, endpoint, fault)
-        if fault is None or fault.kind not in _BEFORE_THE_VENDOR:
+        if fault is None or fault.kind not in _UNANSWERED:
             self.calls[endpoint, str(response.status)] += 1
         date = format_datetime((world.now + world.skew).astimezone(UTC), usegmt=True)
         return msgspec.structs.replace(response, headers={"Date": date, **response.headers})
@@ -134,7 +136,7 @@ def site_for(sites: Sequence[Site], request: Request) -> Site | None:
     return next((site for site in sites if site.simulator.endpoint_of(request) != "other"), None)
 
 
-async def body_of(response: Response, fault: Fault | None) -> AsyncIterator[bytes]:
+async def body_of(response: Response, fault: Fault | None) -> AsyncGenerator[bytes, None]:
     """The body as it arrives under a fault: at once, broken off, or a byte a second for ever."""
     if fault is not None and fault.kind is FaultKind.DRIP:
         while True:
@@ -163,8 +165,9 @@ class _Body(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in body_of(self._response, self._fault):
-                yield chunk
+            async with aclosing(body_of(self._response, self._fault)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except ConnectionResetError as error:
             raise httpx.ReadError("simulated reset") from error
 

@@ -157,6 +157,10 @@ class World:
             act()
         self.now = max(self.now, now)
 
+    def rest(self) -> None:
+        """Nothing more happens by itself."""
+        self._agenda.clear()
+
     def visible(self) -> list[Incident]:
         """What the vendor's API can show now: begun, not late any more, not removed."""
         return [incident for incident in self.incidents if incident.visible <= self.now and not incident.removed]

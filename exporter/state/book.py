@@ -203,7 +203,9 @@ class SourceBook:
         if not complete:
             self._missed = {key: times for key, times in self._missed.items() if key in missing}
             return
-        self._missed = missed(self._missed, missing, reading.unsure)
+        # A vendor whose clock was set back does not list what now lies in its future.
+        ahead = {key for key in missing if (started := self._open[key].started_at) is not None and started > now}
+        self._missed = missed(self._missed, missing, reading.unsure | ahead)
         for key in [key for key, times in self._missed.items() if times >= PATIENCE]:
             self._close(self._open[key], CloseReason.VANISHED, self._past[key], now, counts=True)
 

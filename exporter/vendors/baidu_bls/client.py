@@ -1,0 +1,139 @@
+"""The two calls of the Log Service's alarm API, and what its codes mean."""
+
+import re
+from datetime import datetime
+
+import msgspec
+
+from exporter.errors import FetchError, Reason, SourceBroken, SourceRefused, SourceThrottled, SourceUnintelligible
+from exporter.model.records import Kind
+from exporter.vendorkit.http import Http, by_status
+from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
+from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, RecordDetail, RecordPage, code_of
+
+PAGE_SIZE = 100  # "pageSize: maximum 100" (ListAlarmRecord)
+
+Page = Decoded[RecordPage[Alarm], Alarm]
+
+_PAGES: PageDecoder[RecordPage[Alarm], Alarm] = PageDecoder(
+    RecordPage, Alarm, items_of=lambda page: page.result.alarms or () if page.result else (), kind=Kind.ALERT
+)
+_DETAILS = msgspec.json.Decoder(RecordDetail)
+
+# "Error codes" of the Log Service and of the platform's authentication.
+_REFUSALS = {
+    "Unauthorized": Reason.AUTH,
+    "SignatureDoesNotMatch": Reason.AUTH,
+    "InvalidAccessKeyId": Reason.AUTH,
+    "InvalidHTTPAuthHeader": Reason.AUTH,
+    "AccessDenied": Reason.PERMISSION,
+    "OptInRequired": Reason.PERMISSION,
+    **dict.fromkeys(EXPIRED, Reason.CLOCK_SKEW),
+}
+# No code for an alarm that does not exist is documented.
+_NO_SUCH_ALARM = re.compile(r"not_?(found|exists?)|no_?such", re.IGNORECASE)
+
+
+class NoSuchAlarm(SourceUnintelligible):
+    """The vendor knows no alarm by this id."""
+
+    reason = Reason.NOT_FOUND
+
+
+class Client:
+    """Asks one region's API."""
+
+    def __init__(self, http: Http, id_parameter: str) -> None:
+        self._http = http
+        self._id_parameter = id_parameter
+
+    async def list_records(self, *, state: str, since: datetime, order_by: str, order: str, page: int) -> Page:
+        """A page of the alarm records in a state, of alarms that started at `since` or later."""
+        body = {
+            "state": state,
+            "startDateTime": since.strftime(TIME_FORMAT),
+            "orderBy": order_by,
+            "order": order,
+            "pageNo": page,
+            "pageSize": PAGE_SIZE,
+        }
+        return await self._http.ask(
+            "list_alarm_record",
+            "POST",
+            "/v1/alarm/record/list",
+            headers={"Content-Type": "application/json; charset=utf-8"},
+            body=msgspec.json.encode(body),
+            read=_page_from,
+            judge=_judge,
+        )
+
+    async def describe_record(self, alarm_id: str) -> Alarm | None:
+        """An alarm record with its executions; None if the vendor knows none by this id."""
+        try:
+            alarm = await self._http.ask(
+                "describe_alarm_record",
+                "GET",
+                "/v1/alarm/record",
+                query=[(self._id_parameter, alarm_id)],
+                read=_alarm_from,
+                judge=_judge,
+            )
+        except NoSuchAlarm:
+            return None
+        if alarm is not None and alarm.id != alarm_id:
+            raise SourceUnintelligible("DescribeAlarmRecord told of another alarm: is `id_parameter` the right one?")
+        return alarm
+
+
+def _page_from(body: bytes) -> Page:
+    page = _PAGES.decode(body)
+    _check(page.page.success, page.page.code)
+    if page.page.result is None or page.page.result.alarms is msgspec.UNSET:
+        raise SourceUnintelligible("ListAlarmRecord answered without `result.alarms`")
+    return page
+
+
+def _alarm_from(body: bytes) -> Alarm | None:
+    detail = decode_mended(_DETAILS, body)
+    _check(detail.success, detail.code)
+    if isinstance(detail.alarm, msgspec.UnsetType):
+        raise SourceUnintelligible("DescribeAlarmRecord answered without `alarm`")
+    return detail.alarm
+
+
+def _check(success: bool | None, code: str | None) -> None:
+    """Raises what an error inside HTTP 2xx means."""
+    if success:
+        return
+    if success is None:
+        raise SourceUnintelligible("the answer does not say `success`")
+    raise _error_of(code or "") or SourceBroken(
+        f"the vendor answered success=false with {_shown(code)}", reason=Reason.API_ERROR
+    )
+
+
+def _judge(status: int, body: bytes) -> FetchError | None:
+    """What the code in an error body means; the HTTP status decides on codes that are in no table."""
+    code = code_of(body)
+    if not code:
+        return None
+    by_code = _error_of(code)
+    if by_code is not None:
+        return by_code
+    error = by_status(status)
+    return type(error)(f"{error} ({_shown(code)})", reason=error.reason, repeat=error.repeat)
+
+
+def _error_of(code: str) -> FetchError | None:
+    if code == "RequestLimited":
+        return SourceThrottled("too many requests (RequestLimited)")
+    if code in _REFUSALS:
+        return SourceRefused(f"the vendor refused the request ({code})", reason=_REFUSALS[code])
+    if _NO_SUCH_ALARM.search(code):
+        return NoSuchAlarm(f"there is no such alarm ({_shown(code)})")
+    return None
+
+
+def _shown(code: str | None) -> str:
+    """A code of the vendor's as far as it can be shown: bounded, and nothing but a word."""
+    return code if code and re.fullmatch(r"[A-Za-z0-9_.]{1,60}", code) else "no code"

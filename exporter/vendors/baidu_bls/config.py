@@ -1,0 +1,51 @@
+"""What an operator can say about one region of one Baidu AI Cloud account."""
+
+import re
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import field_validator
+
+from exporter.vendorkit.contract import SourceConfig
+from exporter.vendorkit.secret import Credentials, Secret
+from exporter.vendorkit.settings import Duration
+
+
+class BaiduBlsAuth(Credentials):
+    """An access key pair of the account or of one of its IAM users."""
+
+    access_key: Secret
+    """Access key ID (AK)."""
+    secret_key: Secret
+    """Secret access key (SK)."""
+    session_token: Secret | None = None
+    """Session token of temporary keys (STS)."""
+
+
+class BaiduBlsConfig(SourceConfig):
+    """One region; each region has its own host and is a source of its own."""
+
+    vendor: Literal["baidu_bls"]
+    """Baidu AI Cloud, Log Service (BLS)."""
+    auth: BaiduBlsAuth
+    """How to be let in."""
+    open_window: Duration = timedelta(days=90)
+    """How far back records are listed by the start of their alarm, in every poll; the API's own default is 30 days."""
+    id_parameter: Literal["id", "alarmId"] = "id"
+    """Name of the query parameter of DescribeAlarmRecord: the manual says `id`, the vendor's SDKs send `alarmId`."""
+    detail_interval: Duration = timedelta(minutes=5)
+    """How often the executions of an open alarm are read; also how long after its end they are read once more."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _ends_before_the_path(cls, value: str) -> str:
+        if re.search(r"/v1(/alarm.*)?$", value):
+            raise ValueError("must end before /v1/alarm: https://bls-log.REGION.baidubce.com")
+        return value
+
+    @field_validator("open_window", "detail_interval")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("must be longer than 0 s")
+        return value

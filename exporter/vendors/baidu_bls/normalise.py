@@ -1,0 +1,195 @@
+"""Alarm records to alerts, executions to notices and convergences ("DescribeAlarmRecord", "ListAlarmExecutions")."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from exporter.errors import ItemRejected
+from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.reading import Rejected
+from exporter.model.records import Channel, Convergence, Kind, Notice, Suppression
+from exporter.vendorkit.fields import Scalar, text
+from exporter.vendorkit.items import decode_mended, normalise_all
+from exporter.vendorkit.reasons import failure_reason_from
+from exporter.vendors.baidu_bls.payload import Alarm, Execution
+
+# "DescribeAlarmRecord", TriggerCondition: level.
+SEVERITIES = {"CRITICAL": Severity.CRITICAL, "WARN": Severity.WARNING, "INFO": Severity.INFO}
+
+# "DescribeAlarmRecord", Alarm: state. Openness is told by nothing else: the manual's own example is in state ALERT and
+# has an end time and a reason of closing.
+STATES = {"ALERT": None, "OK": CloseReason.RECOVERED, "CLOSED": CloseReason.CLOSED}
+
+# "DescribeAlarmRecord", Notice: methods.
+CHANNELS = {"EMAIL": Channel.EMAIL, "SMS": Channel.SMS, "PHONE": Channel.PHONE}
+
+# "ListAlarmExecutions", noticeStates: what held a notice back. Others that begin with BLOCK are `other`.
+SUPPRESSIONS = {
+    "BLOCK_BY_PENDING_COUNT": Suppression.PENDING_COUNT,
+    "BLOCK_BY_REPEAT_INTERVAL": Suppression.REPEAT_INTERVAL,
+    "BLOCK_BY_FREQUENCY": Suppression.FREQUENCY,
+    "BLOCK_BY_NOTICE_DISABLED": Suppression.DISABLED,
+}
+
+_CLOSE_REASONS = frozenset({None, "", "POLICY_MODIFIED"})
+_NOT_YET = frozenset({"", "NOT_SENT"})
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+_EXECUTIONS = msgspec.json.Decoder(list[msgspec.Raw])
+_EXECUTION = msgspec.json.Decoder(Execution)
+
+
+def moment_from(value: Scalar) -> datetime | None:
+    """The moment an ISO 8601 text means, in UTC where it names no zone; None for what is no time."""
+    try:
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.year > 1970 else None  # the years 1 and 1970 are how programs write a time never set
+
+
+def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
+    """The alert a record tells of, open unless its state says that it ended; raises ItemRejected without an id."""
+    if not alarm.id:
+        raise ItemRejected("id is missing")
+    state = alarm.state or ""
+    if state not in STATES:
+        state = state.upper()
+    reason = STATES.get(state)
+    level = level_of(alarm)
+    severity = severities.get(level) or severities.get(level.upper(), Severity.UNKNOWN)
+    started_at = moment_from(alarm.start_time)
+    ended_at = moment_from(alarm.end_time) if reason else None
+    policy = (alarm.policy and alarm.policy.name) or ""
+    store = alarm.object
+    unmapped = []
+    if state not in STATES:
+        unmapped.append("state")
+    if severity is Severity.UNKNOWN and level and level.upper() not in severities:
+        unmapped.append("severity")
+    if (not started_at and alarm.start_time) or (reason and not ended_at and alarm.end_time):
+        unmapped.append("time")
+    if alarm.close_reason not in _CLOSE_REASONS:
+        unmapped.append("close_reason")
+    return Alert(
+        key=alarm.id,
+        severity=severity,
+        started_at=started_at,
+        ended_at=ended_at,
+        close_reason=reason,
+        title=policy,
+        name=policy,
+        policy=policy,
+        resource_type=(store and store.log_store_name) or "",
+        provider=(store.project or "default") if store else "",
+        unmapped=tuple(unmapped),
+    )
+
+
+def level_of(alarm: Alarm) -> str:
+    """The alarm's level in the vendor's words; "" where the record does not say."""
+    return (alarm.trigger_condition and alarm.trigger_condition.level) or ""
+
+
+class Told(NamedTuple):
+    """What the executions of a record tell.
+
+    `waiting_since` is the time of the newest execution whose notice has no result yet.
+    """
+
+    records: list[Notice | Convergence]
+    rejected: list[Rejected]
+    waiting_since: datetime | None
+
+
+def told_from(alarm: Alarm) -> Told | None:
+    """What a record's executions tell; None where it does not list any, which is not the same as none."""
+    try:
+        listed = _EXECUTIONS.decode(alarm.executions)
+    except msgspec.MsgspecError:
+        return None
+    executions, rejected = normalise_all(Kind.NOTICE, listed, _run_from)
+    notices = normalise_all(Kind.NOTICE, executions, lambda run: list(_notices_from(alarm, run)))
+    records: list[Notice | Convergence] = [notice for some in notices.items for notice in some]
+    records += _convergences_from(alarm, executions)
+    waiting = [run.at for run in executions if run.at and _is_waiting(alarm, run)]
+    return Told(records, [*rejected, *notices.rejected], max(waiting, default=None))
+
+
+class _Run(NamedTuple):
+    """An execution with its time, its state in upper case, and what tells it from the alarm's others."""
+
+    execution: Execution
+    at: datetime | None
+    state: str
+    identity: str
+    unmapped: tuple[str, ...]
+
+
+def _run_from(raw: msgspec.Raw) -> _Run:
+    try:
+        execution = decode_mended(_EXECUTION, bytes(raw))
+    except msgspec.MsgspecError as error:
+        raise ItemRejected(f"execution not of the documented shape: {error}") from None
+    at = moment_from(execution.time)
+    state = (execution.state or "").upper()
+    identity = f"{at.isoformat() if at else execution.time}/{state}"
+    unmapped = (*(() if at or not execution.time else ("time",)), *(() if state in STATES else ("state",)))
+    return _Run(execution, at, state, identity, unmapped)
+
+
+def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
+    """One for each run that alarmed again; the first one is what raised the alarm."""
+    alarming = sorted((run for run in runs if run.state == "ALERT"), key=lambda run: run.at or _LATEST)
+    for run in alarming:
+        if run.identity != alarming[0].identity:
+            key = f"{alarm.id}/{run.identity}"
+            yield Convergence(key=key, alert_key=alarm.id or "", at=run.at, unmapped=run.unmapped)
+
+
+def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
+    """One for each template and way of telling, once the result is there."""
+    result = (run.execution.notice_state or "").upper()
+    if result in _NOT_YET:
+        return
+    failure = failure_reason_from(text(run.execution.reason)) if result == "FAIL" else None
+    suppressed = SUPPRESSIONS.get(result, Suppression.OTHER) if result.startswith("BLOCK") else None
+    if result != "SENT" and failure is None and suppressed is None:
+        raise ItemRejected("noticeState is in no table")
+    for way, channel in _ways_of(run.execution).items():
+        unmapped = run.unmapped
+        if channel is Channel.OTHER:
+            unmapped += ("channel",)
+        if suppressed is Suppression.OTHER:
+            unmapped += ("notice_state",)
+        yield Notice(
+            key=f"{alarm.id}/{run.identity}/{way}",
+            alert_key=alarm.id or "",
+            at=run.at,
+            channel=channel,
+            failure=failure,
+            suppressed=suppressed,
+            unmapped=unmapped,
+        )
+
+
+def _ways_of(execution: Execution) -> dict[str, Channel]:
+    """How people were told, by template and method; a template's callbacks are one way."""
+    ways: dict[str, Channel] = {}
+    for template in execution.notices or ():
+        name = template.id or template.name or ""
+        for method in template.methods or ():
+            ways[f"{name}/{method.upper()}"] = CHANNELS.get(method.upper(), Channel.OTHER)
+        if template.callbacks:
+            ways[f"{name}/callback"] = Channel.WEBHOOK
+    return ways or {"": Channel.UNKNOWN}
+
+
+def _is_waiting(alarm: Alarm, run: _Run) -> bool:
+    if run.state == "OK" and alarm.policy and alarm.policy.recover_without_notice:
+        return False  # nobody is going to be told
+    return (run.execution.notice_state or "").upper() in _NOT_YET

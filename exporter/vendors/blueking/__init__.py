@@ -1,0 +1,21 @@
+"""BlueKing Monitor V3 (蓝鲸监控): search_alert, get_event_log and search_action, by ESB or by API gateway."""
+
+from datetime import timedelta
+
+from exporter.vendorkit.contract import Vendor
+from exporter.vendors.blueking.auth import auth_for
+from exporter.vendors.blueking.config import BluekingConfig
+from exporter.vendors.blueking.normalise import LABELS
+from exporter.vendors.blueking.source import source_for
+
+VENDOR = Vendor(
+    name="blueking",
+    title="BlueKing Monitor",
+    config=BluekingConfig,
+    auth=auth_for,
+    source=source_for,
+    labels=LABELS,
+    endpoints=("search_alert", "get_event_log", "search_action"),
+    resolution=timedelta(seconds=1),
+    lookback=lambda config: config.lookback,
+)

@@ -1,0 +1,230 @@
+"""BlueKing's alerts, flow rows and handling records in our words; the tables name the vendor's own documents."""
+
+from collections.abc import Callable
+from datetime import tzinfo
+from hashlib import blake2b
+
+from exporter.errors import ItemRejected
+from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.facts import LabelSets
+from exporter.model.records import Channel, FailureReason, Notice, Operation, Suppression
+from exporter.vendorkit.contract import severities_from
+from exporter.vendorkit.fields import Scalar, flag, identity, moment_from_s, moment_from_text, text
+from exporter.vendorkit.reasons import failure_reason_from
+from exporter.vendors.blueking.config import BluekingConfig
+from exporter.vendors.blueking.payload import ActionRow, AlertRow, ExData, ExtendInfo, FlowRow, Inputs
+
+# search_alert, field `severity`: 1 致命 fatal, 2 预警 warning, 3 提醒 remind.
+SEVERITIES = {"1": Severity.CRITICAL, "2": Severity.WARNING, "3": Severity.INFO}
+
+# search_alert, field `status`. RECOVERING is internal to the server; such an alert is still open.
+STATES: dict[str, CloseReason | None] = {
+    "ABNORMAL": None,
+    "RECOVERING": None,
+    "RECOVERED": CloseReason.RECOVERED,
+    "CLOSED": CloseReason.CLOSED,
+}
+
+# get_event_log, field `operate`; from SEVERITY_CHANGE on as declared in bk-monitor (bkmonitor/documents/log.py), and
+# from ANOMALY_NOTICE on as older servers write it (bkmonitor/models/base.py, EventAction).
+OPERATIONS = {
+    operate: operate.lower()
+    for operate in (
+        "CREATE CONVERGE RECOVER CLOSE DELAY_RECOVER ABORT_RECOVER SYSTEM_RECOVER SYSTEM_CLOSE RECOVERING ACK "
+        "SEVERITY_UP ACTION ALERT_QOS EVENT_DROP SEVERITY_CHANGE NOISE_REDUCE ACTION_QOS "
+        "ANOMALY_NOTICE RECOVERY_NOTICE CLOSE_NOTICE ANOMALY_PUSH RECOVERY_PUSH CLOSE_PUSH CREATE_ORDER MESSAGE_QUEUE"
+    ).split()
+}
+NOTICE_ROWS = {"ANOMALY_NOTICE", "RECOVERY_NOTICE"}
+# get_event_log, field `status`: whether the row tells of a failure. Servers since 2022 write SUCCESS only.
+ROW_STATES = {"SUCCESS": False, "RUNNING": False, "SHIELDED": False, "FAILED": True, "PARTIAL_SUCCESS": True}
+
+# search_action, `inputs.notice_way` (bk-monitor, constants/action.py, NoticeWay).
+CHANNELS = {
+    "mail": Channel.EMAIL,
+    "sms": Channel.SMS,
+    "voice": Channel.PHONE,
+    "weixin": Channel.IM,
+    "qy_weixin": Channel.IM,
+    "wxwork-bot": Channel.IM,
+    "bkchat": Channel.IM,
+    "": Channel.UNKNOWN,
+}
+# search_action, field `status` (bk-monitor, constants/action.py, ActionStatus): what has no result yet, …
+IN_PROGRESS = {"running", "received", "waiting", "converging", "converged", "sleep", "retrying"}
+# … what was sent, and whether it failed, and what was held back.
+RESULTS = {"success": False, "partial_success": False, "failure": True, "partial_failure": True}
+HELD_BACK = {"skipped": Suppression.CONVERGED, "shield": Suppression.SHIELDED, "blocked": Suppression.BLOCKED}
+# search_action, field `failure_type`, where the text tells nothing.
+FAILURE_TYPES = {"timeout": FailureReason.TIMEOUT, "framework_code_failure": FailureReason.INTERNAL}
+
+LABELS = LabelSets(
+    severities=tuple(SEVERITIES.values()),
+    close_reasons=(CloseReason.RECOVERED, CloseReason.CLOSED, CloseReason.VANISHED),
+    operations=(*OPERATIONS.values(), "other"),
+    channels=(Channel.EMAIL, Channel.SMS, Channel.PHONE, Channel.IM, Channel.OTHER, Channel.UNKNOWN),
+    failure_reasons=tuple(reason for reason in FailureReason if reason is not FailureReason.NOT_SUBSCRIBED),
+    suppressions=(*HELD_BACK.values(), Suppression.FREQUENCY),
+)
+
+
+def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
+    """What turns the rows of search_alert into alerts; it raises ItemRejected for a row without id or with odd times.
+
+    A state that is in no table leaves the alert open: it was not said to be over.
+    """
+    by_text = severities_from(SEVERITIES, config)
+    # Rows carry numbers, an operator's map texts.
+    severities: dict[Scalar, Severity] = {int(level): known for level, known in by_text.items() if level.isdecimal()}
+
+    def alert_from(row: AlertRow) -> Alert:
+        unmapped: tuple[str, ...] = ()
+        severity = severities.get(row.severity)
+        if severity is None:
+            severity = by_text.get(text(row.severity).strip().upper())
+            if severity is None:
+                severity, unmapped = Severity.UNKNOWN, ("severity",)
+        close_reason = None
+        if row.status != "ABNORMAL":
+            state = _upper(row.status)
+            close_reason = STATES.get(state)
+            if state not in STATES:
+                unmapped += ("state",)
+        created = moment_from_s(row.create_time, "create_time")
+        begun = created if row.begin_time == row.create_time else moment_from_s(row.begin_time, "begin_time")
+        acknowledged = bool(row.is_ack) and flag(row.is_ack)
+        updated = moment_from_s(row.update_time, "update_time") if acknowledged or close_reason else None
+        name = text(row.alert_name)
+        return Alert(
+            key=identity(row.id, "id"),
+            severity=severity,
+            started_at=begun or created,
+            appeared_at=created,
+            ended_at=(moment_from_s(row.end_time, "end_time") or updated) if close_reason else None,
+            close_reason=close_reason,
+            acknowledged=acknowledged,
+            acknowledged_at=updated if acknowledged else None,
+            suppressed=bool(row.is_shielded) and flag(row.is_shielded),
+            title=name,
+            name=name,
+            policy=text(row.strategy_name),
+            resource_type=text(row.target_type),
+            provider=text(row.data_type),
+            namespace=text(row.bk_biz_id),
+            unmapped=unmapped,
+        )
+
+    return alert_from
+
+
+def is_unfinished(row: FlowRow) -> bool:
+    """Whether the row's result is still to come."""
+    return _upper(row.status) == "RUNNING"
+
+
+def operation_from(alert_key: str, row: FlowRow, zone: tzinfo) -> Operation:
+    """The operation a flow row tells of; raises ItemRejected for a row without kind or time.
+
+    Rows have no id: the alert, the kind, the time and the message are what makes a row that one.
+    """
+    operate = _upper(row.operate)
+    if not operate:
+        raise ItemRejected("operate is missing")
+    operation = OPERATIONS.get(operate)
+    failed = ROW_STATES.get(_upper(row.status))
+    at = moment_from_text(row.create_time, "create_time", zone)
+    if at is None:
+        raise ItemRejected("create_time is missing")
+    return Operation(
+        key=f"row:{_digest(alert_key, row)}",
+        alert_key=alert_key,
+        at=at,
+        operation=operation or "other",
+        failed=failed is True,
+        anomalies=_anomalies(row) if operation == "converge" else 0,
+        unmapped=("operation",) * (operation is None) + ("status",) * (failed is None),
+    )
+
+
+def notice_from_row(alert_key: str, row: FlowRow, zone: tzinfo) -> Notice | None:
+    """The notice a flow row of an old server tells of, None for other rows; it does not say by which channel."""
+    if _upper(row.operate) not in NOTICE_ROWS:
+        return None
+    status = _upper(row.status)
+    failure = None
+    if ROW_STATES.get(status):
+        failure = failure_reason_from(text(row.message))
+        if isinstance(row.extend_info, ExtendInfo) and flag(row.extend_info.empty_receiver):
+            failure = FailureReason.NO_RECEIVER
+    return Notice(
+        key=f"notice:{_digest(alert_key, row)}",
+        alert_key=alert_key,
+        at=moment_from_text(row.create_time, "create_time", zone),
+        failure=failure,
+        suppressed=Suppression.SHIELDED if status == "SHIELDED" else None,
+    )
+
+
+def notices_from(row: ActionRow) -> list[Notice]:
+    """The notices a handling record tells of, one for each way; none for other actions and before the result is known.
+
+    Raises ItemRejected for a record without id.
+    """
+    status = text(row.status).strip().lower()
+    if (
+        row.action_plugin_type != "notice"
+        or flag(row.is_parent_action)
+        or row.signal == "collect"
+        or status in IN_PROGRESS
+    ):
+        return []
+    key = identity(row.id, "id")
+    at = moment_from_s(row.create_time, "create_time")
+    alerts = row.alert_id if isinstance(row.alert_id, list) else [row.alert_id]
+    listed = row.inputs.notice_way if isinstance(row.inputs, Inputs) else None
+    # A way may name its own sub-channel: bkchat|WEWORK.
+    ways = [text(way).split("|")[0].strip().lower() for way in (listed if isinstance(listed, list) else [listed])]
+    notices = []
+    for way in sorted(set(ways)) or [""]:
+        suppressed = HELD_BACK.get(status)
+        failure = _failure(row) if RESULTS.get(status) else None
+        if failure and way == "voice" and row.failure_type == "system_abort":
+            # Not a failure: the same person was called less than two minutes before.
+            failure, suppressed = None, Suppression.FREQUENCY
+        channel = CHANNELS.get(way)
+        known = status in RESULTS or suppressed is not None
+        notices.append(
+            Notice(
+                key=f"action:{key}:{way}",
+                alert_key=text(alerts[0]) if alerts else "",
+                at=at,
+                channel=channel or Channel.OTHER,
+                failure=failure,
+                suppressed=suppressed,
+                unmapped=("channel",) * (channel is None) + ("status",) * (not known),
+            )
+        )
+    return notices
+
+
+def _failure(row: ActionRow) -> FailureReason:
+    said = text(row.ex_data.message) if isinstance(row.ex_data, ExData) else ""
+    reason = failure_reason_from(said or text(row.status_tips))
+    if reason in {FailureReason.OTHER, FailureReason.UNKNOWN}:
+        return FAILURE_TYPES.get(text(row.failure_type), reason)
+    return reason
+
+
+def _anomalies(row: FlowRow) -> int:
+    count = row.extend_info.anomaly_count if isinstance(row.extend_info, ExtendInfo) else None
+    number = text(count)
+    return max(int(number), 1) if number.isdecimal() else 1
+
+
+def _digest(alert_key: str, row: FlowRow) -> str:
+    said = "\0".join((alert_key, text(row.operate), text(row.create_time), text(row.message)))
+    return blake2b(said.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def _upper(value: Scalar) -> str:
+    return text(value).strip().upper()

@@ -1,0 +1,111 @@
+"""BlueKing Monitor's JSON as it writes it: only the fields that are needed, with the types seen on the wire."""
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from exporter.vendorkit.fields import Scalar
+
+T = TypeVar("T")
+
+NULL = msgspec.Raw(b"null")
+
+
+class Envelope(msgspec.Struct):
+    """What every answer is wrapped in. `result` decides; `code` is 200, 0, a string, null or absent."""
+
+    result: Any = None
+    code: Any = None
+    message: Any = None
+    data: msgspec.Raw = NULL
+
+
+class Listing(msgspec.Struct, kw_only=True):
+    """What both lists say about themselves; the last two fields exist on servers of 2026-07 and later."""
+
+    total: Scalar = None
+    total_relation: Scalar = None
+    is_partial: Scalar = None
+
+
+class AlertListing(Listing, Generic[T], kw_only=True):
+    """`data` of search_alert."""
+
+    alerts: list[T]
+
+
+class ActionListing(Listing, Generic[T], kw_only=True):
+    """`data` of search_action."""
+
+    actions: list[T]
+
+
+class AlertRow(msgspec.Struct, gc=False):
+    """An alert of search_alert. Booleans are null until first set; `end_time` is null while it is open."""
+
+    id: Scalar = None
+    status: Scalar = None
+    severity: Scalar = None
+    alert_name: Scalar = None
+    strategy_name: Scalar = None
+    target_type: Scalar = None
+    data_type: Scalar = None
+    bk_biz_id: Scalar = None
+    is_ack: Scalar = None
+    is_shielded: Scalar = None
+    begin_time: Scalar = None
+    create_time: Scalar = None
+    update_time: Scalar = None
+    end_time: Scalar = None
+
+
+class ExtendInfo(msgspec.Struct, gc=False):
+    """`extend_info` of a flow row, where it is a map; which keys it has depends on `operate`."""
+
+    anomaly_count: Scalar = None
+    empty_receiver: Scalar = None
+
+
+class FlowRow(msgspec.Struct):
+    """A row of get_event_log. `extend_info` may be "", {}, null or a map; `create_time` has no zone."""
+
+    operate: Scalar = None
+    status: Scalar = None
+    message: Scalar = None
+    create_time: Scalar = None
+    extend_info: ExtendInfo | list[Any] | Scalar = None
+
+
+class FlowLog(msgspec.Struct, Generic[T]):
+    """`data` of get_event_log, a bare list, given a name."""
+
+    rows: list[T]
+
+
+class ExData(msgspec.Struct, gc=False):
+    """`ex_data` of an action: what went wrong, in words."""
+
+    message: Scalar = None
+
+
+class Inputs(msgspec.Struct):
+    """`inputs` of a notice: how and to whom."""
+
+    notice_way: list[Scalar] | Scalar = None
+
+
+class ActionRow(msgspec.Struct):
+    """A record of search_action: a notice to one receiver, another action, or the parent of several."""
+
+    id: Scalar = None
+    status: Scalar = None
+    failure_type: Scalar = None
+    status_tips: Scalar = None
+    ex_data: ExData | list[Any] | Scalar = None
+    signal: Scalar = None
+    action_plugin_type: Scalar = None
+    is_parent_action: Scalar = None
+    alert_id: list[Scalar] | Scalar = None
+    inputs: Inputs | list[Any] | Scalar = None
+    create_time: Scalar = None
+    update_time: Scalar = None

@@ -1,0 +1,343 @@
+"""One poll of a BlueKing Monitor: open and ended alerts, the handling records, and the flow log of what changed."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from exporter.errors import FetchError, Reason, SourceRefused, SourceUnintelligible
+from exporter.model.facts import Fact
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Unfinished, Window
+from exporter.model.records import Kind, Record
+from exporter.vendorkit.details import DetailQueue, fetch_details
+from exporter.vendorkit.fields import Scalar, flag, text
+from exporter.vendorkit.http import Http
+from exporter.vendorkit.items import Decoded, normalise_all
+from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, Part, is_in, is_not_in
+from exporter.vendors.blueking.config import Api, BluekingConfig
+from exporter.vendors.blueking.normalise import (
+    IN_PROGRESS,
+    alert_reader,
+    is_unfinished,
+    notice_from_row,
+    notices_from,
+    operation_from,
+)
+from exporter.vendors.blueking.payload import ActionRow, AlertRow, FlowRow
+
+Row = TypeVar("Row", AlertRow, ActionRow)
+Ask = Callable[[Part, int], Awaitable[Decoded[Any, Row]]]
+Divide = Callable[[Part], list[Part]]
+
+OPEN = ("ABNORMAL",)
+ENDED = ("RECOVERED", "CLOSED")
+# An alert that changed so short a time before its log was read may change again within the same second, which leaves
+# its version as it is: it is read once more. It covers the uncertainty of the vendor's clock, too.
+SETTLING = timedelta(seconds=10)
+# So long a result that is still to come is waited for.
+PATIENCE = timedelta(days=1)
+# Alerts that one look-up names.
+LOOK_UP = 100
+# Conditions that part any list of alerts in four.
+_SEVERITIES = (*(is_in("severity", [level]) for level in (1, 2, 3)), is_not_in("severity", [1, 2, 3]))
+
+
+class BluekingSource:
+    """One BlueKing Monitor, ready to be read.
+
+    What it remembers between polls only saves calls: which logs were read, how far back notices had no result yet,
+    and that the server is too old to have search_action.
+    """
+
+    def __init__(self, config: BluekingConfig, http: Http) -> None:
+        self._config = config
+        self._http = http
+        self._client = Client(config, http)
+        self._alert_from = alert_reader(config)
+        self._logs = DetailQueue()
+        self._known_before: datetime | None = None
+        self._reads_logs = config.operations and config.api is Api.ESB
+        self._has_actions = True
+        self._unfinished_since: datetime | None = None
+        self._now: datetime | None = None
+
+    @property
+    def facts(self) -> frozenset[Fact]:
+        """Operations where there is a flow log; notices from handling records, or from the log of an old server."""
+        facts = {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
+        if self._reads_logs:
+            facts |= {Fact.OPERATIONS, Fact.CONVERGENCES}
+        if self._config.notices and (self._has_actions or self._reads_logs):
+            facts |= {Fact.NOTICES, Fact.SUPPRESSED_NOTICES}
+        return frozenset(facts)
+
+    @property
+    def backlog(self) -> int:
+        """How many alerts wait for their flow log."""
+        return self._logs.backlog(self._now) if self._now else 0
+
+    async def read(self, window: Window) -> AsyncIterator[Reading]:
+        """The alerts, then the notices, then the flow logs of alerts that changed."""
+        self._now = window.end
+        listed = await self._alerts(window)
+        found = await self._look_up(window, listed.rows)
+        for key, row in found.rows.items():
+            _keep(listed.rows, key, row)
+        alerts, rejected = normalise_all(Kind.ALERT, listed.rows.values(), self._alert_from)
+        # A row that cannot be read is no reason to believe that its alert is gone.
+        unsure = found.unsure.union(listed.rows).difference(alert.key for alert in alerts)
+        yield OpenAlerts(
+            [alert for alert in alerts if alert.close_reason is None],
+            [*listed.rejected, *found.rejected, *rejected],
+            unsure,
+        )
+        yield Happened([alert for alert in alerts if alert.close_reason is not None])
+
+        denied = None
+        if self._config.notices and self._has_actions:
+            try:
+                yield await self._notices(window)
+            except SourceUnintelligible as error:
+                if error.reason is not Reason.NOT_FOUND:
+                    raise
+                self._has_actions = False
+            except SourceRefused as error:
+                if error.reason is not Reason.PERMISSION:
+                    raise
+                denied = error  # of this API only: the logs may still be read
+
+        failed = waiting = 0
+        if self._reads_logs:
+            happened, failed, waiting = await self._operations(window, listed.rows)
+            yield happened
+        if failed or waiting or found.unsure:
+            yield Unfinished(failed + len(found.unsure), waiting)
+        if denied is not None:
+            raise denied
+
+    async def _alerts(self, window: Window) -> "_Rows[AlertRow]":
+        """Every alert that is open, and those that ended in the window.
+
+        Open alerts of any age are in a window that reaches now. In two lists, so that each may have 10,000 rows; the
+        open ones first: an alert that ends between the two is in both.
+        """
+        part = Part(_seconds(window.start), _seconds(window.end) + 1)
+        opened = await self._whole(Kind.ALERT, self._ask_alerts(OPEN), part, _by_severity)
+        ended = await self._whole(Kind.ALERT, self._ask_alerts(ENDED), part, _by_severity_then_time)
+        for key, row in ended.rows.items():
+            _keep(opened.rows, key, row)
+        return _Rows(opened.rows, opened.rejected + ended.rejected)
+
+    async def _look_up(self, window: Window, listed: Mapping[str, AlertRow]) -> "_Found":
+        """The rows of alerts that were open and are in no list: they ended long ago by the vendor's reckoning, or
+        slipped between two pages, or are gone.
+        """
+        rows: dict[str, AlertRow] = {}
+        rejected: list[Rejected] = []
+        unsure: set[str] = set()
+        missing = [alert for key, alert in window.open_alerts.items() if key not in listed]
+        for first in range(0, len(missing), LOOK_UP):
+            batch = missing[first : first + LOOK_UP]
+            keys = [alert.key for alert in batch]
+            since = min(alert.started_at or window.start for alert in batch)
+            part = Part(_seconds(min(since, window.start)), _seconds(window.end) + 1, (is_in("id", keys),))
+            try:
+                found = await self._whole(Kind.ALERT, self._ask_alerts(OPEN + ENDED), part, _not_at_all)
+            except SourceRefused:
+                raise
+            except FetchError:
+                unsure.update(keys)
+            else:
+                rows |= found.rows
+                rejected += found.rejected
+        return _Found(rows, rejected, frozenset(unsure))
+
+    def _ask_alerts(self, states: Sequence[str]) -> Ask[AlertRow]:
+        return lambda part, page: self._client.search_alert(states, part, page)
+
+    async def _notices(self, window: Window) -> Happened:
+        """What became of the notices of the window, and of older ones whose result was still to come."""
+        since = min(window.start, max(self._unfinished_since or window.start, window.end - PATIENCE))
+        part = Part(_seconds(since), _seconds(window.end) + 1)
+        actions = await self._whole(Kind.NOTICE, self._client.search_action, part, _by_time)
+        begun = [_stamp(row.create_time) for row in actions.rows.values() if row.status in IN_PROGRESS]
+        self._unfinished_since = datetime.fromtimestamp(min(begun), window.end.tzinfo) if begun else None
+        notices, rejected = normalise_all(Kind.NOTICE, actions.rows.values(), notices_from)
+        return Happened([notice for each in notices for notice in each], [*actions.rejected, *rejected])
+
+    async def _operations(self, window: Window, rows: Mapping[str, AlertRow]) -> tuple[Happened, int, int]:
+        """The flow rows of alerts that are new or changed; how many logs could not be read, how many wait."""
+        if window.first and self._known_before is not None and window.counted_from < self._known_before:
+            self._logs = DetailQueue()  # the vendor's clock was learnt: less belongs to the baseline than we thought
+        self._known_before = window.counted_from
+        logs, now = self._logs, window.end
+        logs.begin()
+        for key, row in rows.items():
+            version = _stamp(row.update_time)
+            if window.first and version < _seconds(window.counted_from):
+                logs.know(key, version, now)  # all its rows belong to the baseline
+            else:
+                logs.offer(key, version, now)
+        fetched = await fetch_details(
+            logs.due(now),
+            self._client.get_event_log,
+            limit=self._config.max_detail_requests,
+            concurrency=self._config.max_concurrency,
+            has_time=self._http.has_time,
+        )
+        records: list[Record] = []
+        rejected: list[Rejected] = []
+        for key, log in fetched.details.items():
+            logs.done(key)
+            if log is None:
+                continue
+            told, unreadable, is_settled = self._records_from(key, log.items, now)
+            records += told
+            rejected += log.rejected + unreadable
+            changed = _stamp(rows[key].update_time) if key in rows else 0
+            if not is_settled or changed > _seconds(now - SETTLING):
+                logs.again(key, now + SETTLING)
+        for key in fetched.failed:
+            logs.tried(key, now)
+        logs.prune()
+        return Happened(records, rejected), len(fetched.failed), fetched.waiting
+
+    def _records_from(
+        self, alert: str, rows: Sequence[FlowRow], now: datetime
+    ) -> tuple[list[Record], list[Rejected], bool]:
+        """What the rows tell, what of them cannot be read, and whether all their results are known.
+
+        A row whose result is still to come is told when it is known.
+        """
+        zone = self._config.timezone
+        rows_tell_notices = self._config.notices and not self._has_actions
+        is_settled = True
+
+        def records_from(row: FlowRow) -> list[Record]:
+            nonlocal is_settled
+            operation = operation_from(alert, row, zone)
+            if is_unfinished(row) and operation.at is not None and operation.at > now - PATIENCE:
+                is_settled = False
+                return []
+            notice = notice_from_row(alert, row, zone) if rows_tell_notices else None
+            return [operation] if notice is None else [operation, notice]
+
+        records, rejected = normalise_all(Kind.OPERATION, rows, records_from)
+        return [record for each in records for record in each], rejected, is_settled
+
+    async def _whole(self, kind: Kind, ask: Ask[Row], part: Part, divide: Divide) -> "_Rows[Row]":
+        """Every row of a list, by id, the newest where two tell of the same; raises `truncated` for anything less.
+
+        A part that goes on beyond the 10,000 rows the server pages is divided, and its parts are asked for.
+        """
+        rows: dict[str, Row] = {}
+        rejected: list[Rejected] = []
+        parts = [part]
+        pages = 0
+        while parts:
+            part = parts.pop()
+            seen: set[str] = set()
+            unreadable: list[Rejected] = []
+            received = 0
+            for number in count(1):
+                pages += 1
+                if pages > self._config.max_pages:
+                    raise _truncated(f"the list is longer than {self._config.max_pages} pages")
+                page = await ask(part, number)
+                if flag(page.page.is_partial):
+                    raise _truncated("the server says that its answer is partial")
+                rows_here = len(page.items) + len(page.rejected)
+                received += rows_here
+                told = page.page.total
+                total = received + (rows_here >= PAGE_SIZE) if told is None else _stamp(told)
+                if total >= RESULT_WINDOW or page.page.total_relation == "gte":
+                    parts += divide(part)
+                    break
+                unreadable += page.rejected
+                before = len(seen) + len(unreadable)
+                for row in page.items:
+                    if key := text(row.id):
+                        seen.add(key)
+                        _keep(rows, key, row)
+                    else:
+                        unreadable.append(Rejected(kind, "id is missing"))
+                known = len(seen) + len(unreadable)
+                # The last page is told by the total, not by its size: the server may serve fewer rows than asked for.
+                if known >= total or (received >= total and not rows_here):
+                    rejected += unreadable
+                    break
+                if known == before:
+                    raise _truncated("the server repeats a page, or leaves out rows")
+        return _Rows(rows, rejected)
+
+
+class _Rows(NamedTuple, Generic[Row]):
+    """A whole list: its rows by id, and what of it cannot be read."""
+
+    rows: dict[str, Row]
+    rejected: list[Rejected]
+
+
+class _Found(NamedTuple):
+    """What a look-up found, and the keys that could not be looked up."""
+
+    rows: dict[str, AlertRow]
+    rejected: list[Rejected]
+    unsure: frozenset[str]
+
+
+def _keep(rows: dict[str, Row], key: str, row: Row) -> None:
+    """Keeps the newer of two rows of one id, for an alert may stand in two indices; what has ended wins a tie."""
+    held = rows.get(key)
+    if held is None or _freshness(row) >= _freshness(held):
+        rows[key] = row
+
+
+def _freshness(row: AlertRow | ActionRow) -> tuple[int, bool]:
+    return _stamp(row.update_time), row.status not in OPEN and row.status not in IN_PROGRESS
+
+
+def _stamp(value: Scalar) -> int:
+    """A number of seconds or rows, 0 where there is none."""
+    if type(value) is int:
+        return value
+    digits = text(value).strip()
+    return int(digits) if digits.isascii() and digits.isdecimal() else 0
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+def _truncated(why: str) -> SourceUnintelligible:
+    return SourceUnintelligible(why, reason=Reason.TRUNCATED)
+
+
+# How a list that is too long is divided into parts that hold all of it between them.
+
+
+def _by_severity(part: Part) -> list[Part]:
+    if part.conditions:
+        return _not_at_all(part)
+    return [part._replace(conditions=(condition,)) for condition in _SEVERITIES]
+
+
+def _by_time(part: Part) -> list[Part]:
+    """Two windows: what was over by the middle or began before it is in the first, what began later in the second."""
+    if part.end - part.start < 2:
+        return _not_at_all(part)
+    middle = (part.start + part.end) // 2
+    return [part._replace(end=middle), part._replace(start=middle)]
+
+
+def _by_severity_then_time(part: Part) -> list[Part]:
+    return _by_time(part) if part.conditions else _by_severity(part)
+
+
+def _not_at_all(_part: Part) -> list[Part]:
+    raise _truncated(f"more than {RESULT_WINDOW} rows, which the server does not page")
+
+
+def source_for(config: BluekingConfig, http: Http) -> BluekingSource:
+    """What polls one BlueKing Monitor."""
+    return BluekingSource(config, http)

@@ -1,0 +1,20 @@
+"""Huawei Cloud AOM (Application Operations Management): events and alarms, API v2, and how people were told of them."""
+
+from datetime import timedelta
+
+from exporter.vendorkit.contract import Vendor
+from exporter.vendors.huawei_aom.auth import auth_for
+from exporter.vendors.huawei_aom.config import HuaweiAomConfig
+from exporter.vendors.huawei_aom.normalise import LABELS
+from exporter.vendors.huawei_aom.source import source_for
+
+VENDOR = Vendor(
+    name="huawei_aom",
+    title="Huawei Cloud AOM",
+    config=HuaweiAomConfig,
+    auth=auth_for,
+    source=source_for,
+    labels=LABELS,
+    endpoints=("list_events", "list_notified_histories", "create_token"),
+    resolution=timedelta(milliseconds=1),
+)

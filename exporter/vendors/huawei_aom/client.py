@@ -1,0 +1,149 @@
+"""One method per API call; what AOM's and its gateway's errors mean."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from exporter.errors import FetchError, Reason, SourceRefused, SourceUnintelligible
+from exporter.model.reading import Rejected
+from exporter.model.records import Kind
+from exporter.vendorkit.fields import text
+from exporter.vendorkit.http import Http, by_status
+from exporter.vendorkit.items import Decoded, PageDecoder
+from exporter.vendorkit.paging import follow_cursors
+from exporter.vendors.huawei_aom import payload
+from exporter.vendors.huawei_aom.config import HuaweiAomConfig
+
+# The default of `limit`; no maximum is documented.
+PAGE_SIZE = 1000
+
+_JSON = {"Content-Type": "application/json"}
+
+
+class EventPage(NamedTuple):
+    """One page of ListEvents."""
+
+    events: list[payload.EventRecord]
+    rejected: list[Rejected]
+    next_cursor: str | None
+
+
+class NoNotifiedHistories(SourceRefused):
+    """This region does not have ListNotifiedHistories at all."""
+
+    reason = Reason.NOT_FOUND
+
+
+class Client:
+    """The API of one project."""
+
+    def __init__(self, config: HuaweiAomConfig, http: Http) -> None:
+        self._http = http
+        self._base = f"/v2/{config.project_id}"
+        self._max_pages = config.max_pages
+        self._headers = dict(_JSON)
+        if config.enterprise_project_id is not None:
+            self._headers["Enterprise-Project-Id"] = config.enterprise_project_id
+
+    def alarms(self, of_type: str, *, minutes: int) -> AsyncIterator[EventPage]:
+        """The alarms of the last so many minutes by the server's clock: `active_alert` or `history_alert`."""
+        return self._walk("alarm", _ALARMS, {"type": of_type}, minutes)
+
+    def events(self, *, minutes: int) -> AsyncIterator[EventPage]:
+        """The events of the last so many minutes by the server's clock; without `type`, which is about alarms."""
+        return self._walk("event", _EVENTS, {}, minutes)
+
+    def _walk(
+        self, event_type: str, decoder: "EventDecoder", query: Mapping[str, str], minutes: int
+    ) -> AsyncIterator[EventPage]:
+        body = msgspec.json.encode(
+            {
+                "time_range": f"-1.-1.{minutes}",
+                "metadata_relation": [{"key": "event_type", "relation": "AND", "value": [event_type]}],
+                "sort": {"order_by": ["starts_at"], "order": "asc"},
+            }
+        )
+
+        async def fetch(marker: str | None) -> EventPage:
+            return await self._http.ask(
+                "list_events",
+                "POST",
+                f"{self._base}/events",
+                query={"limit": str(PAGE_SIZE), **query, "marker": marker or "0"},
+                headers=self._headers,
+                body=body,
+                read=lambda answer: _page_from(decoder.decode(answer)),
+                judge=judge,
+            )
+
+        return follow_cursors(fetch, max_pages=self._max_pages, first="0")
+
+    async def notified_histories(self, event_sn: str) -> Decoded[object, payload.NotifiedHistory]:
+        """How people were told of one alarm; raises NoNotifiedHistories where there is no such API."""
+        return await self._http.ask(
+            "list_notified_histories",
+            "GET",
+            f"{self._base}/alarm-notified-histories",
+            query={"event_sn": event_sn},
+            headers=_JSON,
+            read=_HISTORIES.decode,
+            judge=_judge_of_histories,
+        )
+
+
+EventDecoder = PageDecoder[payload.EventList[payload.EventRecord], payload.EventRecord]
+
+
+def _decoder_of(kind: Kind) -> EventDecoder:
+    return PageDecoder(payload.EventList, payload.EventRecord, items_of=lambda page: page.events, kind=kind)
+
+
+_ALARMS = _decoder_of(Kind.ALERT)
+_EVENTS = _decoder_of(Kind.EVENT)
+_HISTORIES: PageDecoder[object, payload.NotifiedHistory] = PageDecoder(
+    payload.NotifiedHistoryList,
+    payload.NotifiedHistory,
+    items_of=lambda answer: answer.notified_histories,
+    kind=Kind.NOTICE,
+)
+
+
+def _page_from(decoded: Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]) -> EventPage:
+    page, events, rejected = decoded
+    if page.page_info is not None:
+        return EventPage(events, rejected, text(page.page_info.next_marker) if page.events else None)
+    # Older deployments answer in one page, without page_info: a full one may be cut.
+    if len(page.events) == PAGE_SIZE:
+        raise SourceUnintelligible("a full page without page_info: the list may go on", reason=Reason.TRUNCATED)
+    return EventPage(events, rejected, None)
+
+
+_ERROR = msgspec.json.Decoder(payload.ErrorBody)
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,40}")
+_CLOCK = re.compile(r"signature expired|server time|x-sdk-date|timestamp|clock", re.IGNORECASE)
+
+
+def judge(status: int, body: bytes) -> FetchError | None:
+    """What an error means, by its HTTP status; AOM's codes are not reliable (`AOM.0403` comes with 401, too).
+
+    Of the body only the code is repeated.
+    """
+    try:
+        said = _ERROR.decode(body)
+    except msgspec.DecodeError:
+        return None
+    codes = (said.error_code, said.error_code_of_old, said.error.code if said.error else None)
+    code = next((text(code) for code in codes if code is not None), "")
+    what = f" ({code})" if _CODE.fullmatch(code) else ""
+    if status == 401 and _CLOCK.search(text(said.error_msg or said.error_message)[:1000]):
+        return SourceRefused(f"HTTP 401{what}: the time of the signature was refused", reason=Reason.CLOCK_SKEW)
+    error = by_status(status)
+    return type(error)(f"{error}{what}", reason=error.reason, repeat=error.repeat)
+
+
+def _judge_of_histories(status: int, body: bytes) -> FetchError | None:
+    if status == 404:
+        return NoNotifiedHistories("HTTP 404: this region has no ListNotifiedHistories")
+    return judge(status, body)

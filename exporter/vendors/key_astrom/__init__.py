@@ -1,0 +1,25 @@
+"""Key-ASTROM: the environment API v2 (events, event types, problems), which mirrors Dynatrace Managed."""
+
+from datetime import timedelta
+
+from exporter.model.alert import CloseReason, Severity
+from exporter.model.facts import LabelSets
+from exporter.vendorkit.contract import Vendor
+from exporter.vendors.key_astrom.auth import auth_for
+from exporter.vendors.key_astrom.config import KeyAstromConfig
+from exporter.vendors.key_astrom.source import source_for
+
+VENDOR = Vendor(
+    name="key_astrom",
+    title="Key-ASTROM",
+    config=KeyAstromConfig,
+    auth=auth_for,
+    source=source_for,
+    labels=LabelSets(
+        severities=(Severity.CRITICAL, Severity.MAJOR, Severity.MINOR, Severity.WARNING),
+        close_reasons=(CloseReason.RECOVERED, CloseReason.VANISHED),
+    ),
+    endpoints=("events", "event_types", "problems"),
+    resolution=timedelta(milliseconds=1),
+    lookback=lambda config: config.lookback,
+)
