@@ -1,0 +1,336 @@
+"""Puts the parts together: builds sources, starts, reloads and stops them."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import httpx
+import msgspec
+
+from exporter import logs
+from exporter.config import Config, Metrics
+from exporter.errors import ConfigError
+from exporter.exposition.prometheus import Exposition, Renderer
+from exporter.exposition.web import Shown, WebServer
+from exporter.model.alert import Severity
+from exporter.model.facts import Fact
+from exporter.model.snapshot import ReloadState, Snapshot, SourceState
+from exporter.polling.bucket import Bucket
+from exporter.polling.poller import Poller
+from exporter.state.book import Keeping, SourceBook
+from exporter.vendorkit.clock import VendorClock
+from exporter.vendorkit.contract import FirstPoll, SourceConfig, Vendor
+from exporter.vendorkit.http import Http
+from exporter.vendorkit.network import client_for, network_for
+from exporter.vendorkit.transport import Attempt
+from exporter.vendors import load_all
+from exporter.version import revision, version
+
+log = logging.getLogger(__name__)
+
+# Between polls the text is made anew so often: gauges become stale, and the process's own figures move.
+REFRESH_SECONDS = 10.0
+STOP_SECONDS = 1.0
+
+
+def own_now() -> datetime:
+    """Our own clock."""
+    return datetime.now(UTC)
+
+
+class Watch:
+    """One source being watched: its client, its memory, and the task that polls it.
+
+    Must be made inside the event loop; `network` replaces the real one in tests.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: SourceConfig,
+        metrics: Metrics,
+        *,
+        published: Callable[[], None],
+        network: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], datetime] = own_now,
+    ) -> None:
+        vendor = load_all()[config.vendor]
+        self.config = config
+        self.clock = VendorClock(now, anyio.current_time)
+        self.book = SourceBook(_keeping(name, vendor, config, metrics))
+        self._attempts = 0
+        self._bucket = Bucket(config.max_requests_per_second, anyio.current_time())
+        self.client = client_for(
+            vendor,
+            config,
+            network=network or network_for(config),
+            clock=self.clock,
+            take_permit=self._take_permit,
+            observe=self._observe,
+        )
+        self.poller = Poller(
+            name,
+            vendor,
+            config,
+            http=Http(self.client, config.endpoint),
+            clock=self.clock,
+            book=self.book,
+            now=now,
+            published=published,
+            attempts=lambda: self._attempts,
+        )
+        self.scope = anyio.CancelScope()
+
+    async def run(self) -> None:
+        """Polls until the scope is cancelled."""
+        with self.scope:
+            await self.poller.run()
+
+    async def close(self) -> None:
+        """Ends polling and closes the connections."""
+        self.scope.cancel()
+        with anyio.move_on_after(STOP_SECONDS, shield=True):
+            await self.client.aclose()
+
+    async def _take_permit(self) -> None:
+        await anyio.sleep(self._bucket.take(anyio.current_time()))
+
+    def _observe(self, attempt: Attempt) -> None:
+        self._attempts += 1
+        self.book.observe(attempt.endpoint, attempt.code, attempt.seconds)
+
+
+def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) -> Keeping:
+    severities = tuple(s for s in Severity if s in {*vendor.labels.severities, *config.severity_map.values()})
+    return Keeping(
+        name=name,
+        vendor=vendor.name,
+        constant_labels=config.labels,
+        label_sets=msgspec.structs.replace(vendor.labels, severities=severities),
+        resolution=vendor.resolution,
+        interval=config.interval,
+        stale_after=metrics.stale_after,
+        max_records=config.max_records,
+        group_by=tuple(metrics.group_by),
+        group_limit=metrics.group_limit,
+        alert_info=metrics.alert_info,
+        alert_info_limit=metrics.alert_info_limit,
+    )
+
+
+class Daemon:
+    """The running program: its sources, its web server, and what it shows."""
+
+    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+        self._config = config
+        self._load = load
+        self._watches: dict[str, Watch] = {}
+        self._renderer = Renderer(version=version(), revision=revision())
+        self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
+        self._reloading = anyio.Lock()
+        self._news = anyio.Event()
+        self._shown = Shown(*self._rendered())
+        self._portal: anyio.from_thread.BlockingPortal | None = None
+
+    def server(self) -> WebServer | None:
+        """The web server that shows what this daemon knows; None where none is wanted."""
+        web = self._config.web
+        if web.listen_address == "none":
+            return None
+        return WebServer(
+            listen_address=web.listen_address,
+            telemetry_path=web.telemetry_path,
+            web_config_file=web.config_file,
+            enable_lifecycle=web.enable_lifecycle,
+            shown=self._shown,
+            healthy=self._stuck,
+            ready=self._waiting,
+            reload=self._reload_from_outside,
+            version=version(),
+        )
+
+    async def run(self) -> None:
+        """Polls until a signal says stop."""
+        async with anyio.from_thread.BlockingPortal() as self._portal, anyio.create_task_group() as self._tasks:
+            for name, config in self._config.sources.items():
+                self._watch(name, config)
+            self._tasks.start_soon(self._render_for_ever)
+            await self._until_stopped()
+            self._tasks.cancel_scope.cancel()
+
+    def _watch(self, name: str, config: SourceConfig) -> None:
+        watch = self._watches[name] = Watch(name, config, self._config.metrics, published=self._publish)
+        self._tasks.start_soon(watch.run, name=f"source {name}")
+
+    async def _until_stopped(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for received in signals:
+                if received is signal.SIGHUP:
+                    await self.reload()
+                    continue
+                log.info("stopping", extra={"signal": received.name})
+                break
+        # The process may be the first of a container, for which the default action of a signal is nothing at all.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(1))
+
+    async def reload(self) -> str | None:
+        """Reads the configuration again; the reason why the old one stays, if it does.
+
+        Sources that read the same keep their state and their counters.
+        """
+        async with self._reloading:
+            try:
+                config = await anyio.to_thread.run_sync(self._load)
+                check(config)
+            except ConfigError as error:
+                self._reloaded = msgspec.structs.replace(self._reloaded, successful=False)
+                self._publish()
+                log.error("reload failed, the old configuration stays: %s", "; ".join(error.problems))  # noqa: TRY400
+                return "\n".join(error.problems)
+            old, self._config = self._config, config
+            logs.setup(config.log.level, config.log.format)
+            for name, watch in list(self._watches.items()):
+                if config.sources.get(name) != watch.config or config.metrics != old.metrics:
+                    del self._watches[name]
+                    await watch.close()
+            for name in config.sources:
+                if name not in self._watches:
+                    self._watch(name, config.sources[name])
+            if config.web != old.web:
+                log.warning("changes under `web` take effect after a restart")
+            self._watches = {name: self._watches[name] for name in config.sources}
+            self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
+            self._publish()
+            log.info("configuration reloaded")
+            return None
+
+    # Called from the web server's thread.
+
+    def _reload_from_outside(self) -> str | None:
+        return self._portal.call(self.reload) if self._portal else "not running yet"
+
+    def _stuck(self) -> list[str]:
+        now = time.monotonic()  # the event loop's clock
+        return [name for name, watch in self._watches.copy().items() if not watch.poller.is_turning(now)]
+
+    def _waiting(self) -> list[str]:
+        watches = self._watches.copy()
+        return [name for name in self._config.sources if name not in watches or not watches[name].book.state.polls]
+
+    # What is shown.
+
+    def _publish(self) -> None:
+        self._news.set()
+
+    async def _render_for_ever(self) -> None:
+        while True:
+            with anyio.move_on_after(REFRESH_SECONDS):
+                await self._news.wait()
+            self._news = anyio.Event()
+            await self._render_now()
+
+    async def _render_now(self) -> None:
+        self._shown.show(*await anyio.to_thread.run_sync(self._rendered))
+
+    def _rendered(self) -> tuple[Snapshot, Exposition]:
+        snapshot = Snapshot(
+            at=own_now(),
+            sources=[watch.book.state for watch in self._watches.copy().values()],
+            group_by=self._config.metrics.group_by,
+            reload=self._reloaded,
+        )
+        return snapshot, self._renderer.render(snapshot, snapshot.at)
+
+
+def run(load: Callable[[], Config]) -> int:
+    """Runs the daemon until a signal; the exit code. `load` reads the configuration, now and at each reload.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the address cannot be had.
+    """
+    config = load()
+    logs.setup(config.log.level, config.log.format)
+    if not config.sources:
+        raise ConfigError("sources: nothing to poll; add at least one source")
+    check(config)
+    daemon = Daemon(config, load)
+    server = daemon.server()
+    if server is not None:
+        server.start()
+        log.info("listening on %s:%d", *server.address)
+    try:
+        anyio.run(daemon.run)
+    finally:
+        if server is not None:
+            server.stop(STOP_SECONDS)
+    log.info("stopped")
+    return 0
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError now for what would only fail when a source is built."""
+    for source in config.sources.values():
+        network_for(source)
+
+
+class PollReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one poll of one source found; None for what this source cannot tell."""
+
+    source: str
+    vendor: str
+    up: bool
+    reason: str | None
+    requests: int
+    duration_seconds: float
+    open: Mapping[str, int]
+    notices: int | None
+    notice_failures: int | None
+    convergences: int | None
+
+
+def poll(config: Config, names: Sequence[str], on_progress: Callable[[str], None] | None = None) -> list[PollReport]:
+    """Polls the named sources, or all, once, counting the whole first window."""
+
+    async def one(name: str, reports: dict[str, PollReport]) -> None:
+        source = config.sources[name].model_copy(update={"first_poll": FirstPoll.BACKFILL})
+        watch = Watch(name, source, config.metrics, published=lambda: None)
+        await watch.poller.poll()
+        await watch.close()
+        reports[name] = report_from(watch.book.state)
+        if on_progress is not None:
+            on_progress(name)
+
+    async def main() -> list[PollReport]:
+        reports: dict[str, PollReport] = {}
+        async with anyio.create_task_group() as tasks:
+            for name in names or config.sources:
+                tasks.start_soon(one, name, reports)
+        return [reports[name] for name in config.sources if name in reports]
+
+    return anyio.run(main)
+
+
+def report_from(state: SourceState) -> PollReport:
+    """What a source's state after one poll says to a person."""
+    alerts = state.alerts
+    notices = alerts if alerts and Fact.NOTICES in state.facts else None
+    found = dict.fromkeys(state.label_sets.severities, 0) | dict(state.open_by_severity)
+    return PollReport(
+        source=state.name,
+        vendor=state.vendor,
+        up=state.up,
+        reason=state.last_reason,
+        requests=sum(state.requests.values()),
+        duration_seconds=round(state.last_poll_seconds or 0.0, 3),
+        open={str(severity): count for severity, count in found.items()} if alerts else {},
+        notices=sum(notices.notices.values()) if notices else None,
+        notice_failures=sum(notices.notice_failures.values()) if notices else None,
+        convergences=alerts.convergences if alerts and Fact.CONVERGENCES in state.facts else None,
+    )

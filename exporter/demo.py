@@ -1,0 +1,90 @@
+"""The commands demo and simulate: the four vendors on loopback, living through a scenario."""
+
+import json
+import logging
+import signal
+import tempfile
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter import app, config, yaml_file
+from exporter.errors import ConfigError
+from exporter.simulation.network import Site
+from exporter.simulation.server import SimulationServer
+from exporter.simulation.wire import Simulator
+from exporter.simulation.world import Pace, World
+from exporter.vendors import load_all
+
+log = logging.getLogger(__name__)
+
+# What a person watching the demo sees change within seconds.
+DEMO_INTERVAL = "5s"
+DEMO_PACE = Pace(between_alerts=6.0, life=180.0, between_anomalies=30.0)
+HISTORY = timedelta(hours=1)
+
+
+def simulators(seed: int, speed: float, now: datetime, pace: Pace = DEMO_PACE) -> list[Simulator]:
+    """One simulator per vendor, each over a world of its own that has an hour of history."""
+    found = []
+    for place, name in enumerate(sorted(load_all())):
+        module = import_module(f"exporter.vendors.{name}.simulator")
+        world = World(module.TRAITS, seed=seed * 1000 + place, start=now - HISTORY, pace=pace, speed=speed)
+        world.advance(now)
+        found.append(module.simulator_for(world))
+    return found
+
+
+def settings_for(found: list[Simulator], url: str) -> dict[str, Any]:
+    """The configuration that polls these simulators."""
+    return {
+        "defaults": {"interval": DEMO_INTERVAL, "timeout": "4s"},
+        "sources": {f"demo-{each.vendor.replace('_', '-')}": each.settings(url) for each in found},
+    }
+
+
+def _serve(host: str, port: int, seed: int, speed: float) -> tuple[SimulationServer, dict[str, Any]]:
+    found = simulators(seed, speed, datetime.now(UTC))
+    server = SimulationServer([Site(each, lambda: datetime.now(UTC)) for each in found], host=host, port=port)
+    server.start()
+    return server, settings_for(found, server.url)
+
+
+def demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Runs the exporter on the simulated vendors until a signal; a configuration file of the user's comes on top."""
+    given = dict(flags)
+    own_file = given.pop("config.file", None)
+    server, document = _serve("127.0.0.1", 0, seed=1, speed=1.0)
+    if own_file is not None:
+        own = yaml_file.load(Path(own_file)) or {}
+        document = {**document, **own, "sources": {**document["sources"], **(own.get("sources") or {})}}
+    try:
+        with tempfile.TemporaryDirectory(prefix="vendor-alert-exporter-") as folder:
+            file = Path(folder) / "demo.yaml"
+            file.write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
+            return app.run(lambda: config.load(file=file, flags=given, environ=environ))
+    finally:
+        server.stop()
+
+
+def simulate(listen: str, seed: int, speed: float) -> int:
+    """Serves the simulated vendors until a signal, and prints a configuration that polls them."""
+    place = config.address_from(listen)
+    if place is None:
+        raise ConfigError("--listen: give HOST:PORT to serve the simulated vendors on")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server, document = _serve(place[0] or "0.0.0.0", place[1], seed, speed)  # noqa: S104 all interfaces if so asked
+    except OSError as error:
+        raise ConfigError(f"--listen: cannot listen on {listen}: {error.strerror}; choose another port") from error
+    print(yaml.safe_dump(document, sort_keys=False), end="", flush=True)  # noqa: T201 the command's output
+    stop.wait()
+    server.stop()
+    return 0

@@ -1,0 +1,132 @@
+"""Rig: one source polling one simulated vendor in this process, on virtual time, held against the ledger."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import Any
+
+import anyio
+import msgspec
+
+from exporter.app import Watch
+from exporter.config import Metrics
+from exporter.model.facts import Fact
+from exporter.model.snapshot import AlertCounts
+from exporter.simulation.network import SimulatedNetwork, Site
+from exporter.simulation.truth import Since, Truth
+from exporter.simulation.world import Pace, World
+from exporter.vendors import load_all
+from tests.builders import START
+
+VENDORS = sorted(load_all())
+HISTORY = timedelta(hours=1)
+
+# An anomaly or a result soon after the alert, so that a run of an hour of virtual time sees all of it.
+LIVELY = Pace(between_alerts=40.0, life=600.0, between_anomalies=120.0, result_delay=30.0, late_by=240.0)
+
+
+class Rig:
+    """A watch on a simulated vendor. Must be made inside the event loop."""
+
+    def __init__(
+        self,
+        vendor: str,
+        *,
+        seed: int = 1,
+        pace: Pace = LIVELY,
+        quiet: bool = False,
+        history: timedelta = HISTORY,
+        metrics: Metrics | None = None,
+        **settings: Any,
+    ) -> None:
+        self._began = anyio.current_time()
+        module = import_module(f"exporter.vendors.{vendor}.simulator")
+        self.world = World(module.TRAITS, seed=seed, start=START - history, pace=pace, quiet=quiet)
+        self.world.advance(START)
+        self.simulator = module.simulator_for(self.world)
+        self.site = Site(self.simulator, self.now)
+        given = self.simulator.settings("http://127.0.0.1:1") | settings
+        self.config = load_all()[vendor].config.model_validate(given)
+        self.published = 0
+        self.watch = Watch(
+            vendor,
+            self.config,
+            metrics or Metrics(),
+            published=self._count,
+            network=SimulatedNetwork(self.site),
+            now=self.now,
+        )
+        self.first_success: datetime | None = None
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=anyio.current_time() - self._began)
+
+    def _count(self) -> None:
+        self.published += 1
+
+    async def poll(self) -> None:
+        """One poll; notes when the first one succeeded."""
+        began = self.now()
+        await self.watch.poller.poll()
+        if self.first_success is None and self.watch.book.state.up:
+            self.first_success = began
+
+    async def polls(self, times: int, every: float = 60.0) -> None:
+        """So many polls, an interval apart."""
+        for _ in range(times):
+            began = anyio.current_time()
+            await self.poll()
+            await anyio.sleep(max(0.0, every - (anyio.current_time() - began)))
+
+    def counts(self) -> AlertCounts:
+        alerts = self.watch.book.state.alerts
+        assert alerts is not None, self.watch.book.state.last_error
+        return alerts
+
+    def truth(self, counted_from: datetime = START) -> Truth:
+        assert self.first_success is not None
+        return self.simulator.truth(Since(counted_from=counted_from, first_success=self.first_success))
+
+    def requests(self) -> Counter[tuple[str, str]]:
+        return Counter(self.watch.book.state.requests)  # type: ignore[arg-type]
+
+
+def told(rig: Rig) -> dict[str, Any]:
+    """What the metrics say, in the ledger's shape; what this source cannot supply is left out."""
+    counts, facts = rig.counts(), rig.watch.book.state.facts
+    found: dict[str, Any] = {
+        "open": _plain(counts.open),
+        "opened": _plain(counts.opened),
+        "closed": _plain(counts.closed),
+    }
+    if Fact.ACKNOWLEDGED in facts:
+        found["acknowledged"] = _plain(counts.acknowledged)
+    if Fact.SUPPRESSED in facts:
+        found["suppressed"] = _plain(counts.suppressed)
+    if Fact.OPERATIONS in facts:
+        found["operations"] = _plain(counts.operations)
+        found["operation_failures"] = _plain(counts.operation_failures)
+    if Fact.CONVERGENCES in facts:
+        found["convergences"] = counts.convergences
+        found["converged_anomalies"] = counts.converged_anomalies
+    if Fact.NOTICES in facts:
+        found["notices"] = _plain(counts.notices)
+        found["notice_failures"] = _plain(counts.notice_failures)
+    if Fact.SUPPRESSED_NOTICES in facts:
+        found["notices_suppressed"] = _plain(counts.notices_suppressed)
+    if Fact.EVENTS in facts:
+        found["events"] = _plain(counts.events)
+    return found
+
+
+def expected(rig: Rig, **since: Any) -> dict[str, Any]:
+    """What the ledger says, for the same facts."""
+    truth = msgspec.structs.asdict(rig.truth(**since))
+    return {name: _plain(truth[name]) if isinstance(truth[name], dict) else truth[name] for name in told(rig)}
+
+
+def _plain(counts: Any) -> dict[tuple[str, ...], int]:
+    """Counts by tuples of text, without zeros."""
+    return {
+        tuple(map(str, key)) if isinstance(key, tuple) else (str(key),): count for key, count in counts.items() if count
+    }

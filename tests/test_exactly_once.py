@@ -1,0 +1,193 @@
+"""Every vendor against the simulated world: counters and gauges equal the ledger of what really happened."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from exporter.simulation.network import Fault, FaultKind
+from exporter.simulation.wire import Quirk
+from exporter.simulation.world import Pace
+from exporter.vendors import load_all
+from tests.builders import START
+from tests.rig import LIVELY, VENDORS, Rig, expected, told
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("vendor", VENDORS)]
+
+# Severities that change before an alert is first seen leave only the total of opened alerts certain.
+STEADY = {"severity_changed": 0.0}
+
+
+def pace(**changes: Any) -> Pace:
+    return Pace(**{name: getattr(LIVELY, name) for name in LIVELY.__struct_fields__} | STEADY | changes)
+
+
+async def settle(rig: Rig) -> None:
+    """Nothing new happens any more; what is late, unsettled or vanishing gets the time it needs."""
+    rig.world.rest()
+    rig.site.faults.clear()
+    await rig.polls(12)
+
+
+def assert_equals_the_ledger(rig: Rig, **since: Any) -> None:
+    assert rig.watch.book.state.up, rig.watch.book.state.last_error
+    assert rig.watch.book.state.backlog == 0
+    assert told(rig) == expected(rig, **since)
+    answered = Counter({key: count for key, count in rig.requests().items() if key[1] != "error"})
+    assert answered == +rig.site.calls
+
+
+async def test_an_hour_of_everything(vendor: str) -> None:
+    rig = (
+        Rig(vendor, pace=pace(removed=0.05), detail_interval="1m")
+        if vendor == "baidu_bls"
+        else Rig(vendor, pace=pace())
+    )
+
+    await anyio.sleep(3)
+    await rig.polls(60)
+    await settle(rig)
+
+    assert_equals_the_ledger(rig)
+    assert sum(rig.truth().opened.values()) > 50
+
+
+async def test_changing_severities_leave_every_total_exact(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace(severity_changed=0.9))
+
+    await rig.polls(40)
+    await settle(rig)
+
+    found, truth = told(rig), expected(rig)
+    assert Counter(found.pop("opened")).total() == Counter(truth.pop("opened")).total()
+    assert found == truth
+
+
+async def test_the_first_poll_counts_what_happened_since_the_start_though_the_vendor_was_down(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace())
+    rig.site.faults = [Fault(kind=FaultKind.REFUSED)]
+
+    await rig.polls(15)
+    rig.site.faults = []
+    await rig.polls(1)
+    await settle(rig)
+
+    assert_equals_the_ledger(rig)
+
+
+async def test_a_backfill_counts_the_whole_first_window(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace(late=0.0), first_poll="backfill")
+    reach = load_all()[vendor].lookback(rig.config) or rig.config.overlap
+
+    await rig.polls(10)
+    await settle(rig)
+
+    assert_equals_the_ledger(rig, counted_from=START - reach)
+
+
+@pytest.mark.parametrize("outage", [FaultKind.REFUSED, FaultKind.HANG, FaultKind.STATUS, FaultKind.TRUNCATED])
+async def test_an_outage_of_an_hour_is_made_up_for(vendor: str, outage: FaultKind) -> None:
+    rig = Rig(vendor, pace=pace())
+    await rig.polls(5)
+
+    rig.site.faults = [Fault(kind=outage)]
+    await rig.polls(60)
+    down = rig.watch.book.state
+    rig.site.faults = []
+    await settle(rig)
+
+    assert not down.up
+    assert_equals_the_ledger(rig)
+
+
+async def test_a_request_that_fails_now_and_then_changes_nothing(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace())
+    rig.site.faults = [Fault(kind=kind, times=2, skip=17 * n) for n, kind in enumerate([*FaultKind] * 2)]
+
+    await rig.polls(60)
+    await settle(rig)
+
+    assert_equals_the_ledger(rig)
+
+
+@pytest.mark.parametrize("quirk", [Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS])
+async def test_rows_that_repeat_or_shift_between_pages_count_once(vendor: str, quirk: Quirk) -> None:
+    rig = Rig(vendor, pace=pace(), max_requests_per_second=100)
+    rig.simulator.page_size_limit = 7
+    rig.simulator.quirks.add(quirk)
+
+    await rig.polls(30)
+    rig.simulator.quirks.clear()
+    await settle(rig)
+
+    assert_equals_the_ledger(rig)
+
+
+@pytest.mark.parametrize("quirk", [Quirk.REPEAT_CURSOR, Quirk.ENDLESS_PAGES])
+async def test_a_list_that_never_ends_fails_as_truncated_and_changes_no_gauge(vendor: str, quirk: Quirk) -> None:
+    rig = Rig(vendor, pace=pace(), max_requests_per_second=1000)
+    rig.simulator.page_size_limit = 7
+    await rig.polls(5)
+    before = rig.counts().open
+
+    rig.simulator.quirks.add(quirk)
+    await rig.polls(2)
+    failed = rig.watch.book.state
+    rig.simulator.quirks.clear()
+    await settle(rig)
+
+    assert failed.last_reason == "truncated"
+    assert failed.alerts is not None
+    assert failed.alerts.open == before
+    assert_equals_the_ledger(rig)
+
+
+@pytest.mark.parametrize("minutes", [20, -20])
+@pytest.mark.parametrize("when", ["from the start", "suddenly"])
+async def test_a_vendors_clock_that_is_off_counts_nothing_twice_and_misses_nothing(
+    vendor: str, minutes: int, when: str
+) -> None:
+    rig = Rig(vendor, pace=pace(late=0.0), history=timedelta(0), quiet=False)
+    if when == "from the start":
+        rig.world.skew = timedelta(minutes=minutes)
+        await rig.polls(5)
+        await settle(rig)
+        assert_equals_the_ledger(rig, counted_from=START + timedelta(minutes=minutes))
+        assert rig.watch.book.state.clock_offset_seconds == pytest.approx(60 * minutes, abs=1)
+        return
+
+    await rig.polls(20)
+    rig.world.skew = timedelta(minutes=minutes)
+    await rig.polls(20)
+    await settle(rig)
+
+    assert_equals_the_ledger(rig)
+
+
+async def test_details_that_fail_for_ever_cost_only_their_alert(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace())
+    await rig.polls(2)
+    rig.simulator.broken_details.update(incident.number for incident in rig.world.incidents[-3:])
+
+    await rig.polls(20)
+
+    assert rig.watch.book.state.up
+    assert told(rig)["open"] == expected(rig)["open"]
+
+
+async def test_an_alert_open_again_under_the_same_identity_opens_again(vendor: str) -> None:
+    rig = Rig(vendor, quiet=True)
+    await rig.polls(1)
+    incident = rig.world.open()
+    await rig.polls(1)
+
+    rig.world.end(incident, rig.world.traits.endings[0])
+    await rig.polls(1)
+    rig.world.reopen(incident)
+    await rig.polls(1)
+
+    assert Counter(rig.counts().opened).total() == 2
+    assert Counter(rig.counts().closed).total() == 1
+    assert Counter(rig.counts().open).total() == 1
