@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # What a person watching the demo sees change within seconds.
 DEMO_INTERVAL = "5s"
 DEMO_PACE = Pace(between_alerts=6.0, life=180.0, between_anomalies=30.0)
+# No vendor has to be spared on loopback, and the first poll asks about an hour of history.
+DEMO_RATE = 1000
 HISTORY = timedelta(hours=1)
 
 
@@ -43,7 +45,7 @@ def simulators(seed: int, speed: float, now: datetime, pace: Pace = DEMO_PACE) -
 def settings_for(found: list[Simulator], url: str) -> dict[str, Any]:
     """The configuration that polls these simulators."""
     return {
-        "defaults": {"interval": DEMO_INTERVAL, "timeout": "4s"},
+        "defaults": {"interval": DEMO_INTERVAL, "timeout": "4s", "max_requests_per_second": DEMO_RATE},
         "sources": {f"demo-{each.vendor.replace('_', '-')}": each.settings(url) for each in found},
     }
 

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from exporter import cli
 from exporter.config import FLAGS, Config, members_of, variable_for
+from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family
 from exporter.vendorkit.contract import SourceConfig, Tuning, Vendor
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.settings import Settings, text_from
@@ -97,7 +98,54 @@ def configuration_page() -> str:
     )
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page}
+_METRICS = """
+Labels of every family but the exporter's own: `source`, `vendor`, then the family's, then the constant `labels` of the
+configuration, then, on families marked with `+`, the names in `metrics.group_by`.
+
+Label values that a vendor can produce by its manual are there with 0 from the first successful poll on, so that
+`increase()` sees the first one. A family a vendor cannot supply is absent for its sources, never a false 0. Families
+marked *now* speak of the present: they are withdrawn when a source has not succeeded for `metrics.stale_after`.
+`process_*`, `python_*` and, in OpenMetrics, `target_info` come along.
+"""
+
+
+def metrics_page() -> str:
+    """docs/metrics.md: every family, and what each vendor can say."""
+    vendors = load_all()
+    families: tuple[Family[Any], ...] = (*FAMILIES, *EXPORTER_FAMILIES)
+    return "\n".join(
+        [
+            "# Metrics\n",
+            _GENERATED,
+            _METRICS,
+            *_table(("metric", "type", "labels", "meaning"), map(_family, families)),
+            "## What the labels can say, by vendor\n",
+            *_table(("label", *(f"`{name}`" for name in vendors)), _label_values(list(vendors.values()))),
+        ]
+    )
+
+
+def _family(family: Family[Any]) -> tuple[str, ...]:
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    marks = f"{family.kind}{', *now*' if family.perishable else ''}"
+    return f"`{family.name}`", marks, labels + (" +" if family.grouped else ""), family.help
+
+
+def _label_values(vendors: list[Vendor]) -> Iterator[tuple[str, ...]]:
+    for label, field in {
+        "severity": "severities",
+        "reason of `vendor_alerts_closed_total`": "close_reasons",
+        "operation": "operations",
+        "channel": "channels",
+        "reason of `vendor_alert_notice_failures_total`": "failure_reasons",
+        "reason of `vendor_alert_notices_suppressed_total`": "suppressions",
+        "event_type": "event_types",
+    }.items():
+        yield label, *(", ".join(getattr(vendor.labels, field)) or "–" for vendor in vendors)
+    yield "endpoint", *(", ".join(vendor.endpoints) for vendor in vendors)
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page, "metrics.md": metrics_page}
 
 
 def _flags() -> Iterator[tuple[str, ...]]:

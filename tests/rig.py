@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -37,6 +38,7 @@ class Rig:
         quiet: bool = False,
         history: timedelta = HISTORY,
         metrics: Metrics | None = None,
+        secrets_in: Path | None = None,
         **settings: Any,
     ) -> None:
         self._began = anyio.current_time()
@@ -45,7 +47,10 @@ class Rig:
         self.world.advance(START)
         self.simulator = module.simulator_for(self.world)
         self.site = Site(self.simulator, self.now)
+        self.own_clock_off = timedelta(0)
         given = self.simulator.settings("http://127.0.0.1:1") | settings
+        if secrets_in is not None:
+            given["auth"] = _in_files(given["auth"], secrets_in)
         self.config = load_all()[vendor].config.model_validate(given)
         self.published = 0
         self.watch = Watch(
@@ -54,11 +59,12 @@ class Rig:
             metrics or Metrics(),
             published=self._count,
             network=SimulatedNetwork(self.site),
-            now=self.now,
+            now=lambda: self.now() + self.own_clock_off,
         )
         self.first_success: datetime | None = None
 
     def now(self) -> datetime:
+        """True time."""
         return START + timedelta(seconds=anyio.current_time() - self._began)
 
     def _count(self) -> None:
@@ -89,6 +95,15 @@ class Rig:
 
     def requests(self) -> Counter[tuple[str, str]]:
         return Counter(self.watch.book.state.requests)  # type: ignore[arg-type]
+
+
+def _in_files(auth: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same credentials, with what a rotation changes in files of its name."""
+    found = dict(auth)
+    for name in auth.keys() & {"secret_key", "app_secret", "api_token"}:
+        (folder / name).write_text(found.pop(name))
+        found[f"{name}_file"] = str(folder / name)
+    return found
 
 
 def told(rig: Rig) -> dict[str, Any]:

@@ -40,15 +40,8 @@ class FaultKind(StrEnum):
     REDIRECT = "redirect"  # to another host
 
 
-# The vendor answers none of these, so its access log does not show them.
-_UNANSWERED = {
-    FaultKind.HANG,
-    FaultKind.REFUSED,
-    FaultKind.DNS,
-    FaultKind.TLS_UNKNOWN,
-    FaultKind.TLS_EXPIRED,
-    FaultKind.CONNECT_HANG,
-}
+# Only a transport can play these; a server cannot refuse a connection it has accepted.
+WITHOUT_A_SERVER = {FaultKind.REFUSED, FaultKind.DNS, FaultKind.TLS_UNKNOWN, FaultKind.TLS_EXPIRED}
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -91,13 +84,12 @@ class Site:
         return None
 
     def respond(self, request: Request, fault: Fault | None) -> Response:
-        """The answer, spoilt by the fault if there is one; logged unless the vendor never answers."""
+        """The answer, spoilt by the fault if there is one; it stands in the access log."""
         world = self.simulator.world
         world.advance(self._now())
         endpoint = self.simulator.endpoint_of(request)
         response = self._spoilt(request, endpoint, fault)
-        if fault is None or fault.kind not in _UNANSWERED:
-            self.calls[endpoint, str(response.status)] += 1
+        self.calls[endpoint, str(response.status)] += 1
         date = format_datetime((world.now + world.skew).astimezone(UTC), usegmt=True)
         return msgspec.structs.replace(response, headers={"Date": date, **response.headers})
 
@@ -194,10 +186,8 @@ class SimulatedNetwork(httpx.AsyncBaseTransport):
         fault = site.fault_for(asked)
         if fault is not None and fault.kind in _ERRORS:
             raise httpx.ConnectError("simulated") from _ERRORS[fault.kind]
-        if fault is not None and fault.kind is FaultKind.CONNECT_HANG:
-            await delay_of(fault)
-        response = site.respond(asked, fault)
         await delay_of(fault)
+        response = site.respond(asked, fault)
         headers = {"Content-Type": response.content_type, **response.headers}
         return httpx.Response(response.status, headers=headers, stream=_Body(response, fault), request=request)
 

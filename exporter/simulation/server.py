@@ -13,7 +13,7 @@ import anyio
 import msgspec
 import uvicorn
 
-from exporter.simulation.network import Fault, FaultKind, Site, body_of, delay_of, site_for
+from exporter.simulation.network import WITHOUT_A_SERVER, Fault, FaultKind, Site, body_of, delay_of, site_for
 from exporter.simulation.truth import Since
 from exporter.simulation.wire import Request, Response, json_response
 
@@ -52,9 +52,9 @@ class SimulatedSites:
             response = json_response({"message": "no such API"}, status=404)
         else:
             fault = site.fault_for(request)
-            response = site.respond(request, fault)
             with anyio.move_on_after(600):
                 await delay_of(fault)
+            response = site.respond(request, fault)
         headers = {"Content-Type": response.content_type, **response.headers}
         if fault is None or fault.kind not in {FaultKind.DRIP, FaultKind.RESET}:
             headers["Content-Length"] = str(len(response.body))
@@ -74,6 +74,8 @@ class SimulatedSites:
                 control = msgspec.json.decode(request.body, type=Control)
             except msgspec.MsgspecError as error:
                 return json_response({"message": str(error)}, status=400)
+            if kinds := {fault.kind for fault in control.faults} & WITHOUT_A_SERVER:
+                return json_response({"message": f"a server cannot play {sorted(kinds)}"}, status=400)
             site.faults[:] = control.faults
             world.skew = timedelta(seconds=control.skew_seconds)
         started = self._started[site.simulator.vendor]

@@ -57,7 +57,7 @@ def truth_of(world: World, since: Since) -> Truth:
     """
     truth = Truth()
     for incident in world.incidents:
-        if incident.visible > world.now:
+        if incident.visible > world.now or _was_never_shown(incident, world):
             continue
         if incident.is_event:
             truth.events["event"] += since.counts(incident.started, incident, world)
@@ -83,3 +83,8 @@ def truth_of(world: World, since: Since) -> Truth:
             if tell.failure is not None:
                 truth.notice_failures[tell.channel, tell.failure[0]] += 1
     return truth
+
+
+def _was_never_shown(incident: Incident, world: World) -> bool:
+    """Whether an alert was removed before its late row came to be shown."""
+    return incident.removed and incident.ended is not None and incident.ended - world.skew <= incident.visible

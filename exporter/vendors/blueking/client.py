@@ -22,8 +22,10 @@ from exporter.vendorkit.retry_after import seconds_from
 from exporter.vendors.blueking.config import Api, BluekingConfig
 from exporter.vendors.blueking.payload import (
     ActionListing,
+    ActionPage,
     ActionRow,
     AlertListing,
+    AlertPage,
     AlertRow,
     Envelope,
     FlowLog,
@@ -129,20 +131,32 @@ class Client:
             "POST",
             self._paths[call],
             body=msgspec.json.encode(body),
-            read=lambda answer: decoder.decode(_data(answer)),
+            read=lambda answer: _page(decoder, answer),
             judge=_judge,
             heed=_heed,
         )
 
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
-_ALERTS = PageDecoder[AlertListing[AlertRow], AlertRow](
-    AlertListing, AlertRow, items_of=lambda page: page.alerts, kind=Kind.ALERT
+_ALERTS = PageDecoder[AlertPage[AlertRow], AlertRow](
+    AlertPage, AlertRow, items_of=lambda page: page.data.alerts, kind=Kind.ALERT
 )
-_ACTIONS = PageDecoder[ActionListing[ActionRow], ActionRow](
-    ActionListing, ActionRow, items_of=lambda page: page.actions, kind=Kind.NOTICE
+_ACTIONS = PageDecoder[ActionPage[ActionRow], ActionRow](
+    ActionPage, ActionRow, items_of=lambda page: page.data.actions, kind=Kind.NOTICE
 )
 _LOG = PageDecoder[FlowLog[FlowRow], FlowRow](FlowLog, FlowRow, items_of=lambda page: page.rows, kind=Kind.OPERATION)
+
+
+def _page(decoder: PageDecoder[Any, Any], answer: bytes) -> Decoded[Any, Any]:
+    """A page of a list; what is none is judged by its envelope."""
+    try:
+        page, items, rejected = decoder.decode(answer)
+    except msgspec.MsgspecError:
+        _data(answer)
+        raise
+    if not flag(page.result):
+        _data(answer)
+    return Decoded(page.data, items, rejected)
 
 
 def _data(answer: bytes) -> bytes:
@@ -158,10 +172,13 @@ def _data(answer: bytes) -> bytes:
     )
 
 
+_BARE_ROWS = re.compile(rb"\s*\[\s*[{\]]")
+
+
 def _flow_log(answer: bytes) -> Decoded[FlowLog[FlowRow], FlowRow]:
     # Documents of 2021 show a bare list as the whole answer, and the table of later ones says `data` is a map.
-    rows = answer if answer.lstrip()[:1] == b"[" else _data(answer)
-    return _LOG.decode(b'{"rows":[%s]}' % rows if rows.lstrip()[:1] == b"{" else b'{"rows":%s}' % rows)
+    rows = answer if _BARE_ROWS.match(answer) else _data(answer)
+    return _LOG.decode(b'{"rows":[%s]}' % rows if rows[:1] == b"{" else b'{"rows":%s}' % rows)
 
 
 def _judge(_status: int, body: bytes) -> FetchError | None:
@@ -225,7 +242,7 @@ _CODES: dict[int, tuple[str, Callable[[str], FetchError]]] = {
 # ESB says wrong credentials by general codes; its messages are English (legacy-bk-paas, esb/bkauth/validators.py).
 _GENERAL = {1306000, 1306406}
 _CREDENTIALS = re.compile(
-    r"authenticat|app[ _]?code|app[ _]?secret|token|bk_username|verif|authorization", re.IGNORECASE
+    r"authenticat|app[ _]?code|app[ _]?secret|user token|(bk|access)_token|bk_username|authorization", re.IGNORECASE
 )
 
 

@@ -34,10 +34,24 @@ class AlertListing(Listing, Generic[T], kw_only=True):
     alerts: list[T]
 
 
+class AlertPage(msgspec.Struct, Generic[T]):
+    """A whole answer of search_alert."""
+
+    data: AlertListing[T]
+    result: Any = None
+
+
 class ActionListing(Listing, Generic[T], kw_only=True):
     """`data` of search_action."""
 
     actions: list[T]
+
+
+class ActionPage(msgspec.Struct, Generic[T]):
+    """A whole answer of search_action."""
+
+    data: ActionListing[T]
+    result: Any = None
 
 
 class AlertRow(msgspec.Struct, gc=False):

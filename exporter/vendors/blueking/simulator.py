@@ -1,6 +1,7 @@
 """Answers as BlueKing Monitor would, by ESB and by API gateway, from the simulated world."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from enum import StrEnum
@@ -128,6 +129,7 @@ class BluekingSimulator:
         self._has_actions = has_actions
         self._secret = "simulated-app-secret"  # noqa: S105 what the simulator accepts
         self._rotations = 0
+        self._walks: Counter[str] = Counter()
         self._told: dict[int, set[FlowRow]] = {}
         self._alert_rows: dict[int, tuple[tuple[Any, ...], msgspec.Raw]] = {}
 
@@ -410,7 +412,7 @@ class BluekingSimulator:
             raise Refusal(3324002, f"告警ID ({asked}) 对应的告警信息不存在")
         if incident.number in self.broken_details:
             raise Refusal(500, "系统错误：sequence item 0: expected str instance, NoneType found")
-        rows = sorted(self._flow_rows(incident), key=lambda row: (row.at, row.operate), reverse=True)
+        rows = sorted(self._flow_rows(incident), key=lambda row: (-_epoch(row.at), row.operate))
         if self._generation is Generation.G3:
             rows = _merged(rows)
         self._told.setdefault(incident.number, set()).update(rows)
@@ -488,12 +490,14 @@ class BluekingSimulator:
         if page * size > _RESULT_WINDOW:
             raise Refusal(500, "Result window is too large, from + size must be less than or equal to: [10000]")
         first, total = (page - 1) * size, len(found)
+        walked = str((parameters.get("status"), parameters.get("conditions")))
+        self._walks[walked] += page == 1  # a row leaves during every other walk
         quirks = self.quirks if spoilt and page > 1 else ()
         if Quirk.REPEAT_CURSOR in quirks:
             first = 0
         if Quirk.DUPLICATE_ROWS in quirks:
             first -= page - 1
-        if Quirk.SHIFT_ROWS in quirks:
+        if Quirk.SHIFT_ROWS in quirks and self._walks[walked] % 2:
             first, total = first + 1, total - 1
         rows = found[first : first + size]
         if Quirk.ENDLESS_PAGES in self.quirks and spoilt:

@@ -58,7 +58,7 @@ class BluekingSource:
         self._known_before: datetime | None = None
         self._reads_logs = config.operations and config.api is Api.ESB
         self._has_actions = True
-        self._unfinished_since: datetime | None = None
+        self._unfinished_since: int | None = None
         self._now: datetime | None = None
 
     @property
@@ -157,11 +157,13 @@ class BluekingSource:
 
     async def _notices(self, window: Window) -> Happened:
         """What became of the notices of the window, and of older ones whose result was still to come."""
-        since = min(window.start, max(self._unfinished_since or window.start, window.end - PATIENCE))
-        part = Part(_seconds(since), _seconds(window.end) + 1)
+        start = _seconds(window.start)
+        if self._unfinished_since is not None:
+            start = min(start, max(self._unfinished_since, _seconds(window.end - PATIENCE)))
+        part = Part(start, _seconds(window.end) + 1)
         actions = await self._whole(Kind.NOTICE, self._client.search_action, part, _by_time)
-        begun = [_stamp(row.create_time) for row in actions.rows.values() if row.status in IN_PROGRESS]
-        self._unfinished_since = datetime.fromtimestamp(min(begun), window.end.tzinfo) if begun else None
+        unfinished = [_stamp(row.create_time) for row in actions.rows.values() if row.status in IN_PROGRESS]
+        self._unfinished_since = min(unfinished, default=None)
         notices, rejected = normalise_all(Kind.NOTICE, actions.rows.values(), notices_from)
         return Happened([notice for each in notices for notice in each], [*actions.rejected, *rejected])
 
@@ -228,17 +230,19 @@ class BluekingSource:
     async def _whole(self, kind: Kind, ask: Ask[Row], part: Part, divide: Divide) -> "_Rows[Row]":
         """Every row of a list, by id, the newest where two tell of the same; raises `truncated` for anything less.
 
-        A part that goes on beyond the 10,000 rows the server pages is divided, and its parts are asked for.
+        A part that goes on beyond the 10,000 rows the server pages is divided, and its parts are asked for. A list
+        that shrank while it was walked is walked once more: when a row leaves, the first one of the next page moves
+        up unseen.
         """
         rows: dict[str, Row] = {}
         rejected: list[Rejected] = []
-        parts = [part]
+        parts = [(part, False)]
         pages = 0
         while parts:
-            part = parts.pop()
+            part, is_second = parts.pop()
             seen: set[str] = set()
             unreadable: list[Rejected] = []
-            received = 0
+            received = largest = 0
             for number in count(1):
                 pages += 1
                 if pages > self._config.max_pages:
@@ -251,8 +255,9 @@ class BluekingSource:
                 told = page.page.total
                 total = received + (rows_here >= PAGE_SIZE) if told is None else _stamp(told)
                 if total >= RESULT_WINDOW or page.page.total_relation == "gte":
-                    parts += divide(part)
+                    parts += [(smaller, False) for smaller in divide(part)]
                     break
+                largest = max(largest, total)
                 unreadable += page.rejected
                 before = len(seen) + len(unreadable)
                 for row in page.items:
@@ -264,7 +269,11 @@ class BluekingSource:
                 known = len(seen) + len(unreadable)
                 # The last page is told by the total, not by its size: the server may serve fewer rows than asked for.
                 if known >= total or (received >= total and not rows_here):
-                    rejected += unreadable
+                    if received < largest and not is_second:
+                        parts.append((part, True))
+                        pages -= number
+                    else:
+                        rejected += unreadable
                     break
                 if known == before:
                     raise _truncated("the server repeats a page, or leaves out rows")
