@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from exporter.model.facts import Fact
 from exporter.model.snapshot import ReloadState, Snapshot, SourceState
 from exporter.polling.bucket import Bucket
 from exporter.polling.poller import Poller
+from exporter.sharding import shard_of
 from exporter.state.book import Keeping, SourceBook
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import FirstPoll, SourceConfig, Vendor
@@ -99,7 +101,11 @@ class Watch:
             await self.client.aclose()
 
     async def _take_permit(self) -> None:
-        await anyio.sleep(self._bucket.take(anyio.current_time()))
+        try:
+            await anyio.sleep(self._bucket.take(anyio.current_time()))
+        except anyio.get_cancelled_exc_class():
+            self._bucket.give_back()
+            raise
 
     def _observe(self, attempt: Attempt) -> None:
         self._attempts += 1
@@ -255,12 +261,10 @@ def run(load: Callable[[], Config]) -> int:
     Raises:
         ConfigError: the configuration is wrong, or the address cannot be had.
     """
-    config = load()
+    config = of_this_shard(load())
     logs.setup(config.log.level, config.log.format)
-    if not config.sources:
-        raise ConfigError("sources: nothing to poll; add at least one source")
     check(config)
-    daemon = Daemon(config, load)
+    daemon = Daemon(config, lambda: of_this_shard(load()))
     server = daemon.server()
     if server is not None:
         server.start()
@@ -272,6 +276,17 @@ def run(load: Callable[[], Config]) -> int:
             server.stop(STOP_SECONDS)
     log.info("stopped")
     return 0
+
+
+def of_this_shard(config: Config) -> Config:
+    """The configuration with the sources that this process polls; raises ConfigError if it cannot tell its number."""
+    try:
+        number = config.shard.number(socket.gethostname())
+    except ValueError as error:
+        raise ConfigError(f"shard.index: {error}") from error
+    total = config.shard.total
+    sources = {name: source for name, source in config.sources.items() if shard_of(name, total) == number}
+    return config.model_copy(update={"sources": sources})
 
 
 def check(config: Config) -> None:

@@ -24,6 +24,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "web.enable-lifecycle": {"action": argparse.BooleanOptionalAction, "help": "allow POST /-/reload (default off)"},
     "log.level": {"metavar": "LEVEL", "help": "debug, info, warn or error (default info)"},
     "log.format": {"metavar": "FORMAT", "help": "logfmt or json (default logfmt)"},
+    "shard.index": {"metavar": "N", "help": "this shard, from 0 (default: the number at the end of the host name)"},
+    "shard.total": {"metavar": "N", "help": "how many shards share the sources (default 1)"},
 }
 
 

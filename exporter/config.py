@@ -120,12 +120,37 @@ class Metrics(Settings):
         return value
 
 
+class Shard(Settings):
+    """Which part of the sources this process polls, where several share them. Every source belongs to one shard."""
+
+    index: int | None = Field(default=None, ge=0)
+    """This shard, from 0; unset, the number at the end of the host name, as a StatefulSet gives it."""
+    total: int = Field(default=1, ge=1, le=1024)
+    """How many shards share the sources, each by the same configuration."""
+
+    @model_validator(mode="after")
+    def _within(self) -> "Shard":
+        if self.index is not None and self.index >= self.total:
+            raise ValueError(f"index must be below total, which is {self.total}")
+        return self
+
+    def number(self, host: str) -> int:
+        """This shard's number; raises ValueError if neither `index` nor the host's name tells it."""
+        if self.index is not None or self.total == 1:
+            return self.index or 0
+        ordinal = re.search(r"-([0-9]+)$", host)
+        if ordinal is None or int(ordinal[1]) >= self.total:
+            raise ValueError(f"no index, and the host name {host!r} does not end with one below total; set shard.index")
+        return int(ordinal[1])
+
+
 class Config(Settings):
     """The whole configuration; each source carries `defaults` merged in, and a timeout within its interval."""
 
     web: Web = Web()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    shard: Shard = Shard()
     defaults: Tuning = Tuning()
     """What holds for every source that does not say otherwise."""
     sources: dict[str, SourceConfig] = {}
@@ -146,6 +171,8 @@ FLAGS: dict[str, KeyPath] = {
     "web.enable-lifecycle": ("web", "enable_lifecycle"),
     "log.level": ("log", "level"),
     "log.format": ("log", "format"),
+    "shard.index": ("shard", "index"),
+    "shard.total": ("shard", "total"),
 }
 
 

@@ -21,3 +21,7 @@ class Bucket:
         self._at = max(now, self._at)
         self._tokens -= 1
         return max(0.0, -self._tokens / self._rate)
+
+    def give_back(self) -> None:
+        """Returns a token that was not used after all."""
+        self._tokens += 1

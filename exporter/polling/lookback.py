@@ -28,12 +28,9 @@ def window_after(
         backfill: whether what the first window holds from before the start counts.
     """
     reach = lookback or overlap
-    if watermark is None:
-        # No later window may reach further back: what it found there would be new to us, and old.
-        start = started_at - max(reach, overlap)
-    else:
-        # A vendor whose clock was set back writes times before the watermark: the window follows.
-        start = min(watermark, now) - overlap
+    # The first window reaches as far back as any later one: what only a later one found would be new to us, and old.
+    # A vendor whose clock was set back writes times before the watermark: the window follows.
+    start = started_at - max(reach, overlap) if watermark is None else min(watermark, now) - overlap
     return Window(
         start=min(start, now),
         end=now,

@@ -143,7 +143,7 @@ class World:
         self._tells = 0
         self._planned = 0
         if not quiet:
-            self._plan(self._span(self._pace.between_alerts), self._next_alert)
+            self.begin()
 
     def stamp(self) -> datetime:
         """What the vendor's clock shows now, in the vendor's resolution."""
@@ -156,6 +156,10 @@ class World:
             self.now = max(self.now, at)
             act()
         self.now = max(self.now, now)
+
+    def begin(self) -> None:
+        """From now on things happen by themselves."""
+        self._plan(self._span(self._pace.between_alerts), self._next_alert)
 
     def rest(self) -> None:
         """Nothing more happens by itself."""

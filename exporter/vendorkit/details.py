@@ -137,9 +137,9 @@ async def fetch_details(
     *,
     limit: int,
     concurrency: int,
-    has_time: Callable[[], bool] = lambda: True,
+    until: float = float("inf"),
 ) -> Fetched[T]:
-    """Asks for the details of at most `limit` alerts, a few at a time, while there is time.
+    """Asks for the details of at most `limit` alerts, a few at a time, `until` the event loop's clock shows that.
 
     A call that fails costs only its alert. Throttling, and several calls in a row without any answer, leave the rest
     for the next poll. A refusal (auth, permission, clock) concerns every call and is raised.
@@ -149,12 +149,14 @@ async def fetch_details(
     refused: list[SourceRefused] = []
     todo = iter(keys[:limit])
     silent = 0
+    slowest = 0.0  # seconds a call took at most, waiting for its turn included
     stop = False
 
     async def work(keys: Iterable[str]) -> None:
-        nonlocal silent, stop
+        nonlocal silent, slowest, stop
         for key in keys:
-            if not has_time():
+            began = anyio.current_time()
+            if began + slowest >= until:
                 return
             try:
                 details[key] = await call(key)
@@ -167,12 +169,14 @@ async def fetch_details(
                 stop = stop or isinstance(error, SourceThrottled) or silent >= GIVE_UP_AFTER
             else:
                 silent = 0
+            slowest = max(slowest, anyio.current_time() - began)
             if stop:
                 return
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(min(concurrency, len(keys), limit)):
-            tasks.start_soon(work, todo)
+    with anyio.CancelScope(deadline=until):  # what is under way then waits for the next poll, too
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(concurrency, len(keys), limit)):
+                tasks.start_soon(work, todo)
     if refused:
         raise refused[0]
     return Fetched(details, failed, len(keys) - len(details) - len(failed))

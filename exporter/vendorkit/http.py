@@ -45,16 +45,17 @@ class Http:
         self._client = client
         self._base_url = base_url
         self._deadline = float("inf")
-        self._details_until = float("inf")
+        self.details_until = float("inf")
+        """Until when calls are made that can wait for the next poll; a quarter of the poll is left for its end."""
 
     def begin(self, deadline: float) -> None:
         """Starts a poll that may ask until the event loop's clock shows `deadline`."""
         self._deadline = deadline
-        self._details_until = deadline - (deadline - anyio.current_time()) / 4
+        self.details_until = deadline - (deadline - anyio.current_time()) / 4
 
     def has_time(self) -> bool:
-        """Whether a call that can wait for the next poll still fits into this one: a quarter is left for its end."""
-        return anyio.current_time() < self._details_until
+        """Whether a call that can wait for the next poll still fits into this one."""
+        return anyio.current_time() < self.details_until
 
     async def ask(
         self,

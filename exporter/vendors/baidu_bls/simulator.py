@@ -113,6 +113,8 @@ class BaiduBlsSimulator:
         self._secret = SECRET_KEY
         self._rotations = 0
         self._rows: dict[tuple[int, Severity, datetime | None], msgspec.Raw] = {}
+        self._described: dict[int, tuple[datetime, datetime]] = {}
+        self._shifted: set[str | None] = set()
 
     def endpoint_of(self, request: Request) -> str:
         """Which call this is."""
@@ -149,7 +151,10 @@ class BaiduBlsSimulator:
         return {"secret_key": self._secret}
 
     def truth(self, since: Since) -> Truth:
-        """The ledger, told in executions: each one in state ALERT after the first is a convergence."""
+        """The ledger, told in executions: each one in state ALERT after the first is a convergence.
+
+        Of an alarm that was removed only counts what its detail still told.
+        """
         truth = truth_of(self.world, since)
         truth.convergences = 0
         truth.notices.clear()
@@ -158,11 +163,14 @@ class BaiduBlsSimulator:
         for incident in self.world.incidents:
             if incident.visible > self.world.now:
                 continue
-            runs = _runs_of(incident)
+            told_at, stamp = self.world.now, datetime.max.replace(tzinfo=UTC)
+            if incident.removed:
+                told_at, stamp = self._described.get(incident.number, (self.world.start, self.world.start))
+            runs = [run for run in _runs_of(incident) if run.at <= stamp]
             further = [run for run in runs if run.state == "ALERT"][1:]
             truth.convergences += sum(since.counts(run.at, incident, self.world) for run in further)
             for run in runs:
-                if not run.is_settled(self.world.now) or not since.counts(run.at, incident, self.world):
+                if not run.is_settled(told_at) or not since.counts(run.at, incident, self.world):
                     continue
                 first = run.tells[0]
                 for channel in {tell.channel for tell in run.tells}:
@@ -223,8 +231,10 @@ class BaiduBlsSimulator:
             first, total = min(first, max(0, total - size)), total + first + size
         elif Quirk.DUPLICATE_ROWS in self.quirks:
             first -= asked.page_no - 1
-        elif Quirk.SHIFT_ROWS in self.quirks and asked.page_no > 1:
+        elif Quirk.SHIFT_ROWS in self.quirks and (asked.page_no > 1 or asked.state in self._shifted):
+            # The first row has left, and who asks for page 1 again is shown the row that moved up.
             first, total = first + 1, total - 1
+            self._shifted ^= {asked.state} if asked.page_no == 1 else {asked.state} - self._shifted
         alarms = [self._row(incident) for incident in rows[first : first + size]]
         result = {"alarms": alarms or None, "pageNo": asked.page_no, "pageSize": size, "totalCount": total}
         return json_response({"success": True, "code": "OK", "message": "", "result": result})
@@ -268,6 +278,7 @@ class BaiduBlsSimulator:
             return json_response({"success": False, "code": "AlarmNotFound", "msg": f"alarm {wanted} not found"})
         if incident.number in self.broken_details:
             raise _Refused(500, "InternalError", "Internal server error")
+        self._described[incident.number] = (self.world.now, self.world.stamp())
         executions = [self._execution(incident, run) for run in _runs_of(incident)]
         alarm = _record(incident) | {"executions": executions}
         if incident.number % 3:

@@ -101,7 +101,13 @@ class BaiduBlsSource:
                 state=state, since=since, order_by=order_by, order=order, page=number
             )
 
-        async for _ in follow_numbers(page, max_pages=self._config.max_pages, is_last=rows.is_last):
+        async def page_and_what_moved(number: int) -> Page:
+            found = await page(number)
+            if rows.shrank_by(found):  # what left the list let rows move up, unseen, to the page before
+                rows.take(await page(number - 1))
+            return found
+
+        async for _ in follow_numbers(page_and_what_moved, max_pages=self._config.max_pages, is_last=rows.is_last):
             pass
         return rows
 
@@ -157,7 +163,7 @@ class BaiduBlsSource:
             self._client.describe_record,
             limit=limit,
             concurrency=self._config.max_concurrency,
-            has_time=self._http.has_time,
+            until=self._http.details_until,
         )
         for key in fetched.failed:
             self._queue.tried(key, self._now)
@@ -237,6 +243,21 @@ class _Rows:
         self.rejected: list[Rejected] = []
         self._ended_since = ended_since
         self._received = 0
+        self._total: int | None = None
+
+    def take(self, page: Page) -> None:
+        """Takes in the records of a page."""
+        for alarm in page.items:
+            if alarm.id:
+                self.alarms[alarm.id] = alarm
+            else:
+                self.rejected.append(Rejected(Kind.ALERT, "id is missing"))
+        self.rejected += page.rejected
+
+    def shrank_by(self, page: Page) -> bool:
+        """Whether the list became shorter between the page before and this one."""
+        total = _total_of(page)
+        return total is not None and self._total is not None and total < self._total
 
     def is_last(self, page: Page, _number: int) -> bool:
         """Takes in a page; whether there is no need for another. Raises `truncated` for a list that was cut off.
@@ -244,21 +265,17 @@ class _Rows:
         Rows move between pages while a list is walked, so both the rows received and the different ones count.
         """
         known = len(self.alarms)
-        for alarm in page.items:
-            if alarm.id:
-                self.alarms[alarm.id] = alarm
-            else:
-                self.rejected.append(Rejected(Kind.ALERT, "id is missing"))
-        self.rejected += page.rejected
+        self.take(page)
         rows = len(page.items) + len(page.rejected)
         self._received += rows
-        total = page.page.result.total_count if page.page.result else None
-        if self._reaches_back(page.items):
+        self._total = total = _total_of(page)
+        if self._reaches_back(page.items) or (total is None and rows < PAGE_SIZE):
             return True
-        if total is None:
-            if rows < PAGE_SIZE:
-                return True
-        elif len(self.alarms) + len(self.rejected) >= total or (rows == 0 and self._received >= total):
+        if (
+            total is not None
+            and self._received >= total
+            and (rows == 0 or len(self.alarms) + len(self.rejected) >= total)
+        ):
             return True
         if rows == 0:
             raise SourceUnintelligible("a page is empty before the end of the list", reason=Reason.TRUNCATED)
@@ -272,6 +289,10 @@ class _Rows:
             return False
         ends = [ended_at for alarm in alarms if (ended_at := moment_from(alarm.end_time)) is not None]
         return bool(ends) and min(ends) < self._ended_since.replace(microsecond=0)
+
+
+def _total_of(page: Page) -> int | None:
+    return page.page.result.total_count if page.page.result else None
 
 
 def _version_of(alarm: Alarm) -> Hashable:

@@ -185,7 +185,7 @@ class BluekingSource:
             self._client.get_event_log,
             limit=self._config.max_detail_requests,
             concurrency=self._config.max_concurrency,
-            has_time=self._http.has_time,
+            until=self._http.details_until,
         )
         records: list[Record] = []
         rejected: list[Rejected] = []

@@ -76,7 +76,7 @@ class KeyAstromSource:
             lambda selector: self._client.events(self._config.open_window, selector),
             limit=self._config.max_detail_requests,
             concurrency=1,  # the server has a small pool of threads for its API; walks in parallel are refused
-            has_time=self._http.has_time,
+            until=self._http.details_until,
         )
         self._waiting = found.waiting
         looked_up = self._normalised(event for answer in found.details.values() for event in answer.items)

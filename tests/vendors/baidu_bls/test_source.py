@@ -80,7 +80,7 @@ async def test_the_counters_equal_what_happened(seed: int) -> None:
 
     await rig.polls(40)
 
-    rig.world._agenda.clear()  # nothing new; what is under way comes to its end
+    rig.world.rest()  # nothing new; what is under way comes to its end
     await rig.polls(12)
     assert told(rig) == expected(rig)
 
@@ -92,7 +92,7 @@ async def test_the_counters_equal_what_happened_however_pages_overlap() -> None:
 
     await rig.polls(40)
 
-    rig.world._agenda.clear()
+    rig.world.rest()
     await rig.polls(12)
     assert told(rig) == expected(rig)
 
@@ -367,3 +367,19 @@ async def test_a_wrong_secret_is_refused_and_not_asked_with_again() -> None:
     assert error is not None
     assert error.reason is Reason.AUTH
     assert region.asked == ["ALERT"]
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 5])
+async def test_details_that_do_not_fit_into_the_interval_wait_and_fail_no_poll(seconds: int) -> None:
+    interval = f"{seconds}s"
+    rig = Rig("baidu_bls", quiet=True, interval=interval, max_requests_per_second=5, detail_interval="10m")
+    for _ in range(30):
+        rig.world.open()
+
+    await rig.polls(1, every=seconds)
+    first = rig.watch.book.state
+    await rig.polls(60 // seconds, every=seconds)
+
+    last = rig.watch.book.state
+    assert (first.up, first.partial_polls, first.backlog > 0) == (True, 1, True)
+    assert (last.up, last.backlog, dict(last.poll_failures)) == (True, 0, {})

@@ -65,7 +65,8 @@ def test_an_unknown_method_is_told_what_there_is() -> None:
         ({"open_window": "5s"}, "between 1m and 31d"),
         ({"project_id": "../x"}, "copy it from the console"),
         ({"enterprise_project_id": "a b"}, "copy it from the console"),
-        ({"auth": {**AKSK, "access_key": "A, K"}}, "access_key"),
+        ({"auth": {**AKSK, "access_key": "A, K"}}, "without spaces and commas"),
+        ({"auth": {**AKSK, "method": ["aksk"]}}, "auth"),
     ],
 )
 def test_a_wrong_value_says_what_to_write(changes: dict[str, Any], says: str) -> None:

@@ -1,0 +1,155 @@
+"""The real process against the simulated vendors over real sockets: every counter equals the ledger."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.demo import simulators
+from exporter.simulation.network import Fault, FaultKind, Site
+from exporter.simulation.server import SimulationServer
+from exporter.simulation.truth import Since
+from exporter.simulation.wire import Quirk
+from exporter.simulation.world import Pace
+
+pytestmark = pytest.mark.e2e
+
+# Things happen every second or so, yet rarely twice in the second that is the finest time of two vendors.
+PACE = Pace(between_alerts=6.0, life=100.0, between_anomalies=60.0, late_by=60.0, severity_changed=0.0)
+SPEED = 10.0
+
+
+@contextmanager
+def running(config: dict[str, Any], folder: Path) -> Iterator[str]:
+    """The exporter as a process; its URL. It has to end by itself with 0 when told to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    file = folder / "config.yaml"
+    file.write_text(json.dumps(config))
+    command = [
+        sys.executable,
+        "-m",
+        "exporter",
+        "run",
+        f"--config.file={file}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            assert process.wait(timeout=10) == 0, (folder / "log").read_text()
+
+
+def until(done: Any, seconds: float = 30.0) -> None:
+    """Waits for something that the other process does."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/-/ready", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def metrics(url: str) -> dict[str, Counter[tuple[str, ...]]]:
+    """Every sample by metric name; its labels but for the source, in their order."""
+    found: dict[str, Counter[tuple[str, ...]]] = {}
+    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", trust_env=False).text):
+        for sample in family.samples:
+            labels = tuple(value for name, value in sample.labels.items() if name != "source")
+            found.setdefault(sample.name, Counter())[labels] += sample.value
+    return found
+
+
+TOLD = {
+    "opened": "vendor_alerts_opened_total",
+    "open": "vendor_alerts_open",
+    "acknowledged": "vendor_alerts_acknowledged",
+    "suppressed": "vendor_alerts_suppressed",
+    "closed": "vendor_alerts_closed_total",
+    "operations": "vendor_alert_operations_total",
+    "operation_failures": "vendor_alert_operation_failures_total",
+    "convergences": "vendor_alert_convergences_total",
+    "converged_anomalies": "vendor_alert_converged_anomalies_total",
+    "notices": "vendor_alert_notices_total",
+    "notice_failures": "vendor_alert_notice_failures_total",
+    "notices_suppressed": "vendor_alert_notices_suppressed_total",
+    "events": "vendor_events_total",
+}
+
+
+def test_every_counter_equals_the_ledger_after_duplicates_late_rows_and_page_shifts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = simulators(seed=7, speed=SPEED, now=datetime.now(UTC), pace=PACE)
+    sites = [Site(each, lambda: datetime.now(UTC)) for each in found]
+    for each in found:
+        each.world.rest()
+    server = SimulationServer(sites)
+    server.start()
+    sources = {each.vendor: each.settings(server.url) for each in found}
+    for settings in sources.values():
+        settings |= {"interval": "1s", "max_requests_per_second": 500, "max_detail_requests": 2000}
+    sources["baidu_bls"]["detail_interval"] = "1s"
+    started = datetime.now(UTC)
+
+    with running({"sources": sources}, tmp_path) as url:
+        until(lambda: is_ready(url))
+        since = Since(counted_from=started, first_success=datetime.now(UTC) + timedelta(seconds=1))
+        time.sleep(1.5)
+        for each in found:
+            each.page_size_limit = 20
+            each.world.begin()
+        for quirk in (Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS, None, None):
+            for site in sites:
+                site.simulator.quirks = {quirk} if quirk else set()
+                site.faults = (
+                    [] if quirk else [Fault(kind=FaultKind.STATUS, times=3), Fault(kind=FaultKind.RESET, times=2)]
+                )
+            time.sleep(6)
+        for site in sites:
+            site.simulator.world.rest()
+            site.faults = []
+        time.sleep(15)
+        polls = metrics(url)["vendor_source_polls_total"]
+        until(lambda: min((metrics(url)["vendor_source_polls_total"] - polls).values(), default=0) >= 2)
+        exposed = metrics(url)
+
+    compared = 0
+    for site in sites:
+        vendor = site.simulator.vendor
+        truth = msgspec.structs.asdict(site.simulator.truth(since))
+        for name, metric in TOLD.items():
+            rows = {labels[1:]: int(n) for labels, n in exposed.get(metric, {}).items() if labels[0] == vendor}
+            if not rows:
+                continue  # this vendor cannot tell it
+            expected = truth[name] if isinstance(truth[name], dict) else {(): truth[name]}
+            plain = {k if isinstance(k, tuple) else (k,): n for k, n in expected.items() if n}
+            told = {labels: n for labels, n in rows.items() if n}
+            assert told == {tuple(map(str, labels)): n for labels, n in plain.items()}, f"{vendor}: {metric}"
+            compared += len(rows)
+        requests = {k[1:]: n for k, n in exposed["vendor_source_requests_total"].items() if k[0] == vendor}
+        assert sum(requests.values()) > 50
+    opened = sum(exposed["vendor_alerts_opened_total"].values())
+    server.stop()
+    assert opened > 40
+    with capsys.disabled():
+        print(f"\n{compared} series equal the ledger after {opened:.0f} alerts opened")
