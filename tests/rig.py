@@ -52,16 +52,23 @@ class Rig:
         if secrets_in is not None:
             given["auth"] = _in_files(given["auth"], secrets_in)
         self.config = load_all()[vendor].config.model_validate(given)
+        self.metrics = metrics or Metrics()
+        self.start()
+
+    def start(self) -> None:
+        """A new exporter, as after a restart: it remembers nothing, and what happened before it is its baseline."""
+        self.started = self.now()
+        self.first_success: datetime | None = None
+        self.site.calls.clear()
         self.published = 0
         self.watch = Watch(
-            vendor,
+            self.simulator.vendor,
             self.config,
-            metrics or Metrics(),
+            self.metrics,
             published=self._count,
             network=SimulatedNetwork(self.site),
             now=lambda: self.now() + self.own_clock_off,
         )
-        self.first_success: datetime | None = None
 
     def now(self) -> datetime:
         """True time."""
@@ -89,9 +96,10 @@ class Rig:
         assert alerts is not None, self.watch.book.state.last_error
         return alerts
 
-    def truth(self, counted_from: datetime = START) -> Truth:
+    def truth(self, counted_from: datetime | None = None) -> Truth:
         assert self.first_success is not None
-        return self.simulator.truth(Since(counted_from=counted_from, first_success=self.first_success))
+        since = Since(counted_from=counted_from or self.started, first_success=self.first_success)
+        return self.simulator.truth(since)
 
     def requests(self) -> Counter[tuple[str, str]]:
         return Counter(self.watch.book.state.requests)  # type: ignore[arg-type]

@@ -165,6 +165,10 @@ class World:
         """Nothing more happens by itself."""
         self._agenda.clear()
 
+    def forget(self, before: datetime) -> None:
+        """Drops what ended before a stamp, as a vendor does with old records."""
+        self.incidents = [each for each in self.incidents if each.ended is None or each.ended >= before]
+
     def visible(self) -> list[Incident]:
         """What the vendor's API can show now: begun, not late any more, not removed."""
         return [incident for incident in self.incidents if incident.visible <= self.now and not incident.removed]

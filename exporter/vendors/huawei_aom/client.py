@@ -1,7 +1,7 @@
 """One method per API call; what AOM's and its gateway's errors mean."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -47,16 +47,26 @@ class Client:
         if config.enterprise_project_id is not None:
             self._headers["Enterprise-Project-Id"] = config.enterprise_project_id
 
-    def alarms(self, of_type: str, *, minutes: int) -> AsyncIterator[EventPage]:
-        """The alarms of the last so many minutes by the server's clock: `active_alert` or `history_alert`."""
-        return self._walk("alarm", _ALARMS, {"type": of_type}, minutes)
+    def alarms(
+        self, of_type: str, *, minutes: int, has_time: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[EventPage]:
+        """The alarms of the last so many minutes by the server's clock: `active_alert` or `history_alert`.
+
+        Raises `truncated` when there is no time for a further page.
+        """
+        return self._walk("alarm", _ALARMS, {"type": of_type}, minutes, has_time)
 
     def events(self, *, minutes: int) -> AsyncIterator[EventPage]:
         """The events of the last so many minutes by the server's clock; without `type`, which is about alarms."""
-        return self._walk("event", _EVENTS, {}, minutes)
+        return self._walk("event", _EVENTS, {}, minutes, lambda: True)
 
     def _walk(
-        self, event_type: str, decoder: "EventDecoder", query: Mapping[str, str], minutes: int
+        self,
+        event_type: str,
+        decoder: "EventDecoder",
+        query: Mapping[str, str],
+        minutes: int,
+        has_time: Callable[[], bool],
     ) -> AsyncIterator[EventPage]:
         body = msgspec.json.encode(
             {
@@ -67,6 +77,8 @@ class Client:
         )
 
         async def fetch(marker: str | None) -> EventPage:
+            if not has_time():
+                raise SourceUnintelligible("no time for a further page", reason=Reason.TRUNCATED)
             return await self._http.ask(
                 "list_events",
                 "POST",

@@ -14,12 +14,18 @@ from exporter.vendorkit.settings import Duration
 LONGEST_WINDOW = timedelta(days=31)
 
 
+def _access_key(value: str) -> str:
+    if not re.fullmatch(r"[!-+\--~]+", value):  # it stands in a header, in a list
+        raise ValueError("must be the id of the access key alone, without spaces and commas")
+    return value
+
+
 class AkSk(Credentials):
     """Requests signed with an access key: what Huawei recommends for programs."""
 
     method: Literal["aksk"] = "aksk"
     """Sign each request with an access key."""
-    access_key: str = Field(pattern=r"^[0-9A-Za-z_-]+$")
+    access_key: Annotated[str, AfterValidator(_access_key)]
     """Access key id (AK)."""
     secret_key: Secret
     """Secret access key (SK)."""
@@ -64,11 +70,11 @@ def _with_method(auth: Any) -> Any:
     keys = {
         name: set(kind.model_fields).union(f"{s}_file" for s in kind.secret_names()) for name, kind in _METHODS.items()
     }
-    for other in keys:
-        if method in keys and (strangers := sorted(auth.keys() & (keys[other] - keys[method]))):
+    for other in keys if isinstance(method, str) and method in keys else ():
+        if strangers := sorted(auth.keys() & (keys[other] - keys[method])):
             raise ValueError(
-                f"{' and '.join(strangers)} belong to method {other}, and the method is {method}: "
-                f"write `method: {other}`, or remove them"
+                f"{' and '.join(strangers)} only with `method: {other}`, and the method is {method}: "
+                "change it, or remove the key"
             )
     return {**auth, "method": method}
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -110,6 +111,8 @@ class SimulatedAom:
         self.has_histories = True
         self._secret_key = SECRET_KEY
         self._tokens: dict[str, datetime] = {}
+        # Rows shift under every other walk of a list: alarms do not end all the time.
+        self._walks: Counter[str] = Counter()
         self._rows: dict[int, _Row] = {}
         self._arrivals: dict[int, datetime] = {}
 
@@ -226,7 +229,9 @@ class SimulatedAom:
             raise _illegal() from None
         rows = self._selected(query, parameters.get("type", ""))
         size = min(int(limit), self.page_size_limit or 1000)
-        return self._page(rows, int(marker), size)
+        walked = parameters.get("type", "")
+        self._walks[walked] += marker == "0"
+        return self._page(rows, int(marker), size, shifts=self._walks[walked] % 2 == 1)
 
     def _selected(self, query: _Query, of_type: str) -> list[_Row]:
         start, end = self._range_of(query)
@@ -264,11 +269,11 @@ class SimulatedAom:
             raise _illegal()
         return start, end
 
-    def _page(self, rows: list[_Row], marker: int, size: int) -> Response:
+    def _page(self, rows: list[_Row], marker: int, size: int, *, shifts: bool) -> Response:
         start = marker
         if marker and Quirk.DUPLICATE_ROWS in self.quirks:
             start -= 1
-        if marker and Quirk.SHIFT_ROWS in self.quirks:
+        if marker and Quirk.SHIFT_ROWS in self.quirks and shifts:
             start += 1
         following = str(marker + size) if marker + size < len(rows) else ""
         if Quirk.ENDLESS_PAGES in self.quirks:

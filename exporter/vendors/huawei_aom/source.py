@@ -1,12 +1,12 @@
 """One poll of AOM: the alarms open now, those that ended, the events, and who was told of new alarms."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from math import ceil
 
-from exporter.errors import FetchError
+from exporter.errors import FetchError, Reason
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
 from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Unfinished, Window
@@ -20,6 +20,7 @@ from exporter.vendors.huawei_aom.config import LONGEST_WINDOW, HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import SEVERITIES, alert_reader, event_from, has_serial, notices_from
 
 _MINUTE = timedelta(minutes=1)
+_NEVER_OLD = datetime.max.replace(tzinfo=UTC)
 
 
 def source_for(config: HuaweiAomConfig, http: Http) -> "HuaweiAom":
@@ -54,17 +55,19 @@ class HuaweiAom:
         """The alarms, first those active, then what became of the others; events; notices."""
         alarms = _Alarms(self._severities, window)
         failure: FetchError | None = None
+        pages = 0
         async for page in self._client.alarms("active_alert", minutes=_minutes(self._config.open_window)):
             alarms.take(page)
+            pages += 1
         unreadable_open = alarms.rejected.copy()
         try:
-            async for page in self._client.alarms("history_alert", minutes=self._since(window.start, window)):
-                alarms.take(page)
-            if missing := alarms.missing():
-                async for page in self._client.alarms("history_alert", minutes=self._reach(missing.values(), window)):
-                    alarms.take(page, only=missing.keys())
+            await self._ended(alarms, window)
+            if window.first:
+                await self._once_more(alarms, window, active=pages > 1)
         except FetchError as error:
             failure = error
+        if self._tells_notices:
+            self._note([*alarms.open.values(), *alarms.ended.values()], window)
         unsure = frozenset(alarms.missing()) if failure else frozenset()
         yield OpenAlerts(list(alarms.open.values()), unreadable_open, unsure)
         yield Happened(list(alarms.ended.values()), alarms.rejected[len(unreadable_open) :])
@@ -74,10 +77,38 @@ class HuaweiAom:
         if self._config.events:
             yield await self._events(window)
         if self._tells_notices:
-            for reading in await self._notices([*alarms.open.values(), *alarms.ended.values()], window):
+            for reading in await self._notices():
                 yield reading
 
-    def _since(self, start: datetime, window: Window) -> int:
+    async def _ended(self, alarms: "_Alarms", window: Window) -> None:
+        """What became of alarms that are not active. AOM does not say whether a list's window is about their start."""
+        async for page in self._client.alarms("history_alert", minutes=self._back_to(self._start(window), window)):
+            alarms.take(page)
+        if missing := alarms.missing():
+            async for page in self._client.alarms("history_alert", minutes=self._reach(missing.values(), window)):
+                alarms.take(page, lambda alert: alert.key in missing)
+
+    async def _once_more(self, alarms: "_Alarms", window: Window, *, active: bool) -> None:
+        """What only a first poll needs, as far as there are pages and time for it.
+
+        Nobody knows yet which alarms were open before, so that none of them can be missing: those that ended in the
+        window, however long before it they began, are looked for. And rows slip between pages when an alarm clears
+        meanwhile: what the first poll does not see would count as new later, so its lists are read twice.
+        """
+        reach, minutes = self._start(window), _minutes(self._config.open_window)
+        try:
+            for of_type in ("active_alert", "history_alert") if active else ("history_alert",):
+                async for page in self._client.alarms(of_type, minutes=minutes, has_time=self._http.has_time):
+                    alarms.take(page, lambda alert: alert.close_reason is None or _last_moment(alert) >= reach)
+        except FetchError as error:
+            if error.reason is not Reason.TRUNCATED:
+                raise
+
+    def _start(self, window: Window) -> datetime:
+        """Where the lists start; no later list may reach further back than the first: what is new in it counts."""
+        return window.start - (self._config.interval + _MINUTE) if window.first else window.start
+
+    def _back_to(self, start: datetime, window: Window) -> int:
         """How many minutes back from the server's now reach `start`, however long this poll takes."""
         return _minutes(min(window.end - start + self._config.interval, LONGEST_WINDOW))
 
@@ -86,42 +117,45 @@ class HuaweiAom:
         whole = window.end - self._config.open_window
         starts = [alert.started_at for alert in missing]
         oldest = min(start if start and start < window.end else whole for start in starts)
-        return self._since(max(oldest, whole), window)
+        return self._back_to(max(oldest, whole), window)
 
     async def _events(self, window: Window) -> Happened:
         read = Normalised[Event]([], [])
-        async for page in self._client.events(minutes=self._since(window.start, window)):
+        async for page in self._client.events(minutes=self._back_to(self._start(window), window)):
             events, rejected = normalise_all(Kind.EVENT, page.events, event_from)
             read.items.extend(events)
             read.rejected.extend([*page.rejected, *rejected])
         return Happened(read.items, read.rejected)
 
-    async def _notices(self, alarms: Iterable[Alert], window: Window) -> list[Reading]:
-        """Asks about alarms that are new, or newly ended, until their notices cannot change any more."""
+    def _note(self, alarms: Iterable[Alert], window: Window) -> None:
+        """Notes of which alarms the notices have to be asked for, even if this poll ends before it comes to that."""
         if window.first:
             # Whatever an earlier attempt at a first poll decided, perhaps by a clock that was off, is decided anew.
             self._queue = DetailQueue(self._config.max_records)
-        queue, recheck = self._queue, self._config.notice_recheck
+        queue = self._queue
         # A vendor whose clock was set back keeps nobody waiting.
         self._asked_at = now = max(window.end, self._asked_at + timedelta.resolution)
-        young = window.counted_from - recheck
+        young = window.counted_from - self._config.notice_recheck
         queue.begin()
         for alert in alarms:
             if not has_serial(alert.key):
                 continue
-            last = alert.ended_at or alert.appeared_at or alert.started_at
             is_ended = alert.close_reason is not None
-            if window.first and last is not None and last < young:
+            if window.first and _last_moment(alert) < young:
                 queue.know(alert.key, is_ended, now)
             else:
                 queue.offer(alert.key, is_ended, now)
+
+    async def _notices(self) -> list[Reading]:
+        """Asks about alarms that are new, or newly ended, until their notices cannot change any more."""
+        queue, now, recheck = self._queue, self._asked_at, self._config.notice_recheck
         try:
             told, failed, waiting = await fetch_details(
                 queue.due(now),
                 self._client.notified_histories,
                 limit=self._config.max_detail_requests,
                 concurrency=self._config.max_concurrency,
-                has_time=self._http.has_time,
+                until=self._http.details_until,
             )
         except NoNotifiedHistories:
             self._tells_notices = False
@@ -154,15 +188,15 @@ class _Alarms:
         self.ended: dict[str, Alert] = {}
         self.rejected: list[Rejected] = []
 
-    def take(self, page: EventPage, only: Collection[str] | None = None) -> None:
-        """Takes in a page; with `only`, nothing of it but these alarms."""
+    def take(self, page: EventPage, is_wanted: Callable[[Alert], bool] | None = None) -> None:
+        """Takes in a page; of one that is read for certain alarms only, these."""
         alerts, rejected = normalise_all(Kind.ALERT, page.events, self._alert_from)
-        if only is None:
+        if is_wanted is None:
             self.rejected += [*page.rejected, *rejected]
+        else:
+            alerts = list(filter(is_wanted, alerts))
         for alert in alerts:
             key = alert.key
-            if only is not None and key not in only:
-                continue
             if alert.close_reason is not None:
                 self.ended[key] = alert
                 self.open.pop(key, None)
@@ -173,6 +207,11 @@ class _Alarms:
         """The alarms believed open that no list has shown so far."""
         known = self._believed_open.items()
         return {key: alert for key, alert in known if key not in self.open and key not in self.ended}
+
+
+def _last_moment(alert: Alert) -> datetime:
+    """The last that is known to have happened to an alarm; an unknown time may be now."""
+    return alert.ended_at or alert.appeared_at or alert.started_at or _NEVER_OLD
 
 
 def _minutes(span: timedelta) -> int:

@@ -39,7 +39,7 @@ from exporter.vendors.huawei_aom.simulator import (
 )
 
 # The SDK signs by the machine's clock: four minutes after its start, the simulated world is at the same time.
-START = datetime.now(UTC) - timedelta(minutes=4)
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=4)
 
 # The SDK asks the time in a way that Python has deprecated.
 pytestmark = pytest.mark.filterwarnings(

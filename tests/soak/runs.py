@@ -1,0 +1,147 @@
+"""The long runs: walks, churn and flood, each for one vendor; a line of figures, and whether the promise held."""
+
+import gc
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from exporter.config import Metrics
+from exporter.exposition.prometheus import Renderer
+from exporter.model.snapshot import ReloadState, Snapshot
+from exporter.simulation.world import Pace
+from tests.builders import START
+from tests.rig import Rig
+from tests.walks import Figures, Step, Walk, a_step
+
+STEPS = 10_000
+DAYS = 30
+STEPS_PER_WALK = 40
+# Thirty days in which alerts come and go all the time, polled every five minutes.
+CHURN = Pace(between_alerts=60.0, life=1800.0, between_anomalies=900.0, severity_changed=0.1)
+GROUPS: list[str] = ["name", "policy"]
+
+
+def resident_mib() -> float:
+    """Memory of this process, in MiB."""
+    gc.collect()
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def open_files() -> int:
+    """How many file descriptors this process has."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def series_of(rig: Rig) -> int:
+    """How many series `/metrics` shows."""
+    reload = ReloadState(successful=True, succeeded_at=START)
+    snapshot = Snapshot(at=rig.now(), sources=[rig.watch.book.state], group_by=GROUPS, reload=reload)
+    text = Renderer(version="soak", revision="soak").render(snapshot, rig.now()).text.whole
+    return sum(not line.startswith(b"#") for line in text.splitlines())
+
+
+def walks(vendor: str, share: float) -> tuple[str, bool]:
+    """Seeded random walks, each compared with the ledger after every recovery."""
+    total, seed = Figures(), 0
+    while total.steps < STEPS * share:
+        seed += 1
+        chance = random.Random(f"{vendor} {seed}")
+        steps = [a_step(chance) for _ in range(STEPS_PER_WALK)]
+        walk_seed = seed
+
+        async def one(steps: list[Step] = steps, walk_seed: int = walk_seed) -> Figures:
+            walk = Walk(vendor, walk_seed)
+            await walk.take(steps)
+            return walk.figures
+
+        figures = trio.run(one, clock=MockClock(autojump_threshold=0))
+        for name in ("steps", "polls", "faults", "comparisons", "records"):
+            setattr(total, name, getattr(total, name) + getattr(figures, name))
+        total.mismatches += [f"seed {seed}: {each}" for each in figures.mismatches]
+    line = (
+        f"{total.steps} steps, {total.polls} polls, {total.faults} faults injected, {total.records} records, "
+        f"{total.comparisons} comparisons with the ledger, {len(total.mismatches)} mismatches"
+    )
+    return "\n".join([line, *total.mismatches[:10]]), not total.mismatches
+
+
+def churn(vendor: str, share: float) -> tuple[str, bool]:
+    """A month of alerts that come and go: memory, series, tasks and file descriptors stay."""
+    days = max(8, round(DAYS * share))
+
+    async def month() -> tuple[str, bool]:
+        settings = {"interval": "5m", "max_records": 5000, "max_requests_per_second": 1000}
+        metrics = Metrics(group_by=GROUPS, group_limit=20, alert_info=True)
+        rig = Rig(vendor, pace=CHURN, metrics=metrics, **settings)
+        module = import_module(f"exporter.vendors.{vendor}.simulator")
+        memory, series, tasks, files = [], [], [], []
+        for _ in range(days):
+            await rig.polls(288, every=300.0)
+            rig.world.forget(rig.world.stamp() - timedelta(hours=2))
+            quirks = rig.simulator.quirks
+            rig.simulator = rig.site.simulator = module.simulator_for(rig.world)  # its caches go with it
+            rig.simulator.quirks = quirks
+            memory.append(resident_mib())
+            series.append(series_of(rig))
+            tasks.append(trio.lowlevel.current_statistics().tasks_living)
+            files.append(open_files())
+        state = rig.watch.book.state
+        warm = days // 4
+        tracked, evicted = sum(state.tracked.values()), sum(state.evicted.values())
+        holds = (
+            max(memory[warm:]) <= memory[warm] * 1.05
+            and max(series[warm:]) <= max(series[: warm + 1]) * 1.2
+            and tracked <= 5000 + len(rig.watch.book.open_alerts)
+            and evicted > 0
+            and (tasks[-1], files[-1]) == (tasks[warm], files[warm])
+            and state.up
+        )
+        line = ", ".join(
+            [
+                f"{days} days, {state.polls} polls, {sum(state.records.values())} records",
+                f"memory {memory[warm]:.1f} MiB on day {warm + 1}, {memory[-1]:.1f} on day {days}",
+                f"at most {max(memory[warm:]):.1f}",
+                f"series {series[warm]} and {series[-1]}, tracked {tracked} of 5000, evicted {evicted}",
+                f"tasks {tasks[warm]} and {tasks[-1]}, file descriptors {files[warm]} and {files[-1]}",
+            ]
+        )
+        return line, holds
+
+    return trio.run(month, clock=MockClock(autojump_threshold=0))
+
+
+def flood(vendor: str, share: float) -> tuple[str, bool]:
+    """100,000 alerts at once, 10,000 names, titles of 1 MB: all there, or said to be cut, and bounded either way."""
+    number = round(100_000 * share)
+
+    async def storm() -> tuple[str, bool]:
+        metrics = Metrics(group_by=GROUPS, alert_info=True)
+        rig = Rig(vendor, quiet=True, metrics=metrics, interval="30m", timeout="5m", max_requests_per_second=1000)
+        await rig.polls(1)
+        before = rig.counts().open
+        for place in range(number):
+            incident = rig.world.open()
+            incident.rule = f"rule {place % 10_000}"
+            if place < 8:
+                incident.rule = "x" * 1_000_000
+        await rig.poll()
+        state = rig.watch.book.state
+        said = (
+            sum(rig.counts().open.values()) == number if state.up else state.last_reason in {"truncated", "too_large"}
+        )
+        kept = state.up or rig.counts().open == before
+        series = series_of(rig)
+        outcome = f"all {number} open" if state.up else f"poll failed as {state.last_reason}, gauges kept"
+        line = f"{number} alerts at once: {outcome}; {series} series, {resident_mib():.0f} MiB"
+        return line, said and kept and series < 3000
+
+    return trio.run(storm, clock=MockClock(autojump_threshold=0))
+
+
+RUNS: dict[str, Callable[[str, float], tuple[str, bool]]] = {"walks": walks, "churn": churn, "flood": flood}

@@ -1,0 +1,135 @@
+"""Random walks: a simulated vendor lives, fails and recovers while polled; after each recovery all is compared."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from exporter.simulation.network import Fault, FaultKind
+from exporter.simulation.wire import Quirk
+from exporter.simulation.world import Pace
+from tests.rig import LIVELY, Rig, expected, told
+
+# Opened alerts are compared by severity, so none may change before it is first seen.
+PACE = msgspec.structs.replace(LIVELY, severity_changed=0.0)
+DETAILS = {
+    "baidu_bls": ("list_alarm_record", "describe_alarm_record"),
+    "blueking": ("search_alert", "get_event_log", "search_action"),
+    "huawei_aom": ("list_events", "list_notified_histories"),
+    "key_astrom": ("events", "event_types", "problems"),
+}
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of a walk: what is done, with what, for how many polls."""
+
+    what: str
+    polls: int = 1
+    fault: FaultKind | None = None
+    endpoint: int | None = None
+    times: int | None = None
+    quirk: Quirk | None = None
+
+
+class Figures(msgspec.Struct):
+    """What a walk did."""
+
+    steps: int = 0
+    polls: int = 0
+    faults: int = 0
+    comparisons: int = 0
+    records: int = 0
+    mismatches: list[str] = []
+
+
+def a_step(chance: random.Random) -> Step:
+    """A step as a seeded soak takes it; the property test draws the same steps."""
+    what = chance.choices(["live", "fault", "quirk", "burst", "restart", "recover"], [6, 5, 2, 2, 0.3, 1])[0]
+    return Step(
+        what=what,
+        polls=chance.randint(1, 5),
+        fault=chance.choice([*FaultKind]) if what == "fault" else None,
+        endpoint=chance.choice([None, 0, 1, 2]),
+        times=chance.choice([None, 1, 2, 7]),
+        quirk=chance.choice([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS]) if what == "quirk" else None,
+    )
+
+
+class Walk:
+    """A rig, walked step by step. The first poll is left alone, since what it is not shown it cannot remember."""
+
+    def __init__(self, vendor: str, seed: int, pace: Pace = PACE, **settings: Any) -> None:
+        if vendor == "baidu_bls":
+            settings = {"detail_interval": "1m", **settings}
+        self.rig = Rig(
+            vendor, seed=seed, pace=pace, max_requests_per_second=1000, max_response_bytes="4MiB", **settings
+        )
+        self.rig.simulator.page_size_limit = 25
+        self.figures = Figures()
+        self._counted = 0
+
+    async def take(self, steps: Sequence[Step]) -> None:
+        """The steps, and a recovery at the end."""
+        await self._poll(1)
+        for step in steps:
+            await self._take(step)
+        await self._recover()
+
+    async def _take(self, step: Step) -> None:
+        self.figures.steps += 1
+        rig = self.rig
+        match step.what:
+            case "fault" if step.fault is not None:
+                self.figures.faults += 1
+                endpoints = DETAILS[rig.simulator.vendor]
+                endpoint = None if step.endpoint is None else endpoints[step.endpoint % len(endpoints)]
+                rig.site.faults = [Fault(kind=step.fault, endpoint=endpoint, times=step.times, size=8 * 1024 * 1024)]
+                await self._poll(step.polls)
+                rig.site.faults = []
+            case "quirk" if step.quirk is not None:
+                for _ in range(step.polls):  # never twice in a row: what is hidden every time has vanished
+                    rig.simulator.quirks = {step.quirk}
+                    await self._poll(1)
+                    rig.simulator.quirks = set()
+                    await self._poll(1)
+            case "burst":
+                for _ in range(20 * step.polls):
+                    rig.world.open()
+                await self._poll(1)
+            case "restart":
+                await self._recover()
+                await rig.watch.close()
+                rig.start()
+                self._counted = 0
+                await self._poll(1)
+            case "recover":
+                await self._recover()
+            case _:
+                await self._poll(step.polls)
+
+    async def _poll(self, times: int) -> None:
+        await self.rig.polls(times)
+        self.figures.polls += times
+
+    async def _recover(self) -> None:
+        """Everything quiet and whole for long enough; then every counter and gauge equals the ledger."""
+        rig = self.rig
+        rig.world.rest()
+        rig.site.faults = []
+        rig.simulator.quirks = set()
+        await self._poll(20)
+        self.figures.comparisons += 1
+        state = rig.watch.book.state
+        if not state.up:
+            self.figures.mismatches.append(f"down after recovery: {state.last_error}")
+        else:
+            found, truth = told(rig), expected(rig)
+            self.figures.mismatches += [f"{k}: {found[k]} is not {truth[k]}" for k in truth if found[k] != truth[k]]
+            answered = Counter({key: count for key, count in rig.requests().items() if key[1] != "error"})
+            if answered != +rig.site.calls:
+                self.figures.mismatches.append("requests are not what the vendor's access log shows")
+        self.figures.records += sum(state.records.values()) - self._counted
+        self._counted = sum(state.records.values())
+        rig.world.begin()
