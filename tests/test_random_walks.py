@@ -30,7 +30,7 @@ steps = st.one_of(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(st.integers(0, 2**16), st.lists(steps, max_size=8))
 def test_whatever_happens_every_number_equals_the_ledger_after_recovery(
     vendor: str, seed: int, taken: list[Step]

@@ -20,7 +20,7 @@ from tests.walks import Figures, Step, Walk, a_step
 
 STEPS = 10_000
 DAYS = 30
-STEPS_PER_WALK = 40
+STEPS_PER_WALK = 100
 # Thirty days in which alerts come and go all the time, polled every five minutes.
 CHURN = Pace(between_alerts=60.0, life=1800.0, between_anomalies=900.0, severity_changed=0.1)
 GROUPS: list[str] = ["name", "policy"]
