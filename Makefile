@@ -11,7 +11,7 @@ demo: .venv/.run
 	$(BIN)/vendor-alert-exporter demo
 
 test: .venv/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: .venv/.dev
 	$(BIN)/ruff format --check
@@ -28,6 +28,8 @@ soak: .venv/.dev
 # Writes the generated pages of docs/ and the generated parts of deploy/.
 docs: .venv/.dev
 	$(BIN)/python -m exporter.reference --write
+	$(BIN)/python deploy/dashboards/generate.py
+	$(BIN)/python deploy/helm/generate.py
 
 # Pins every dependency with its hashes, for all supported Python versions and platforms.
 requirements: .venv/.dev

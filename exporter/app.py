@@ -1,12 +1,17 @@
 """Puts the parts together: builds sources, starts, reloads and stops them."""
 
+import asyncio
 import logging
 import os
 import signal
 import socket
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.from_thread
@@ -15,10 +20,11 @@ import httpx
 import msgspec
 
 from exporter import logs
-from exporter.config import Config, Metrics
+from exporter.config import Config, Metrics, address_from
 from exporter.errors import ConfigError
 from exporter.exposition.prometheus import Exposition, Renderer
 from exporter.exposition.web import Shown, WebServer
+from exporter.healthfile import HealthFile
 from exporter.model.alert import Severity
 from exporter.model.facts import Fact
 from exporter.model.snapshot import ReloadState, Snapshot, SourceState
@@ -32,13 +38,20 @@ from exporter.vendorkit.http import Http
 from exporter.vendorkit.network import client_for, network_for
 from exporter.vendorkit.transport import Attempt
 from exporter.vendors import load_all
-from exporter.version import revision, version
+from exporter.version import NAME, revision, version
+
+if TYPE_CHECKING:
+    from exporter.exposition.otlp import Push
 
 log = logging.getLogger(__name__)
 
 # Between polls the text is made anew so often: gauges become stale, and the process's own figures move.
 REFRESH_SECONDS = 10.0
 STOP_SECONDS = 1.0
+# From the signal to the end of the process, whatever hangs.
+LAST_SECONDS = 1.5
+# Names looked up at once. A look-up cannot be cancelled: as many as hang must not keep the others waiting.
+LOOK_UPS = 256
 
 
 def own_now() -> datetime:
@@ -90,13 +103,13 @@ class Watch:
         self.scope = anyio.CancelScope()
 
     async def run(self) -> None:
-        """Polls until the scope is cancelled."""
+        """Polls until the scope is cancelled; then closes the connections, which no poll uses any more."""
         with self.scope:
             await self.poller.run()
+        await self.close()
 
     async def close(self) -> None:
-        """Ends polling and closes the connections."""
-        self.scope.cancel()
+        """Closes the connections."""
         with anyio.move_on_after(STOP_SECONDS, shield=True):
             await self.client.aclose()
 
@@ -133,14 +146,16 @@ def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) 
 class Daemon:
     """The running program: its sources, its web server, and what it shows."""
 
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, load: Callable[[], Config], health_file: HealthFile | None = None) -> None:
         self._config = config
+        self._health_file = health_file if config.web.listen_address == "none" else None
         self._load = load
         self._watches: dict[str, Watch] = {}
         self._renderer = Renderer(version=version(), revision=revision())
         self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
         self._reloading = anyio.Lock()
         self._news = anyio.Event()
+        self._push = push_for(config)
         self._shown = Shown(*self._rendered())
         self._portal: anyio.from_thread.BlockingPortal | None = None
 
@@ -161,30 +176,55 @@ class Daemon:
             version=version(),
         )
 
-    async def run(self) -> None:
-        """Polls until a signal says stop."""
-        async with anyio.from_thread.BlockingPortal() as self._portal, anyio.create_task_group() as self._tasks:
-            for name, config in self._config.sources.items():
-                self._watch(name, config)
-            self._tasks.start_soon(self._render_for_ever)
-            await self._until_stopped()
-            self._tasks.cancel_scope.cancel()
+    async def run(self, started: Callable[[], None]) -> None:
+        """Polls until a signal says stop; then what is left to push has a moment to be delivered.
+
+        Calls `started` as soon as signals are heard.
+        """
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOK_UPS, "look-up"))
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            started()
+            if self._push is not None:
+                self._push.start(lambda: self._shown.current[0])
+            if self._health_file is not None:
+                self._health_file.renew([])
+            async with anyio.from_thread.BlockingPortal() as portal, anyio.create_task_group() as self._tasks:
+                self._portal = portal
+                for name, config in self._config.sources.items():
+                    self._watch(name, config)
+                self._tasks.start_soon(self._render_for_ever)
+                await self._until_stopped(signals)
+                self._portal = None
+                if self._push is not None:
+                    self._push.stop()
+                self._tasks.cancel_scope.cancel()
+        _on_the_way_out()
+
+    def end(self, seconds: float) -> None:
+        """Takes back that it is healthy, and waits for the last push, at most so long."""
+        if self._health_file is not None:
+            self._health_file.remove()
+        if self._push is not None:
+            self._push.join(seconds)
 
     def _watch(self, name: str, config: SourceConfig) -> None:
         watch = self._watches[name] = Watch(name, config, self._config.metrics, published=self._publish)
+        if self._push is not None and self._push.wants_occurrences:
+            watch.book.occurrences = []
         self._tasks.start_soon(watch.run, name=f"source {name}")
 
-    async def _until_stopped(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for received in signals:
-                if received is signal.SIGHUP:
-                    await self.reload()
-                    continue
-                log.info("stopping", extra={"signal": received.name})
-                break
-        # The process may be the first of a container, for which the default action of a signal is nothing at all.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os._exit(1))
+    async def _until_stopped(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for received in signals:
+            if received is signal.SIGHUP:
+                self._tasks.start_soon(self.reload)
+                continue
+            log.info("stopping", extra={"signal": received.name})
+            break
+        # Python itself would wait for the threads that look up names.
+        last = threading.Timer(LAST_SECONDS, os._exit, [0])
+        last.daemon = True
+        last.start()
+        _on_the_way_out()
 
     async def reload(self) -> str | None:
         """Reads the configuration again; the reason why the old one stays, if it does.
@@ -205,12 +245,12 @@ class Daemon:
             for name, watch in list(self._watches.items()):
                 if config.sources.get(name) != watch.config or config.metrics != old.metrics:
                     del self._watches[name]
-                    await watch.close()
+                    watch.scope.cancel()
             for name in config.sources:
                 if name not in self._watches:
                     self._watch(name, config.sources[name])
-            if config.web != old.web:
-                log.warning("changes under `web` take effect after a restart")
+            if (config.web, config.otlp) != (old.web, old.otlp):
+                log.warning("changes under `web` and `otlp` take effect after a restart")
             self._watches = {name: self._watches[name] for name in config.sources}
             self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
             self._publish()
@@ -220,7 +260,7 @@ class Daemon:
     # Called from the web server's thread.
 
     def _reload_from_outside(self) -> str | None:
-        return self._portal.call(self.reload) if self._portal else "not running yet"
+        return self._portal.call(self.reload) if self._portal else "not running"
 
     def _stuck(self) -> list[str]:
         now = time.monotonic()  # the event loop's clock
@@ -234,6 +274,10 @@ class Daemon:
 
     def _publish(self) -> None:
         self._news.set()
+        for watch in self._watches.values():
+            if self._push is not None and watch.book.occurrences:
+                self._push.tell(watch.book.occurrences, own_now())
+                watch.book.occurrences = []
 
     async def _render_for_ever(self) -> None:
         while True:
@@ -244,6 +288,8 @@ class Daemon:
 
     async def _render_now(self) -> None:
         self._shown.show(*await anyio.to_thread.run_sync(self._rendered))
+        if self._health_file is not None:
+            await anyio.to_thread.run_sync(self._health_file.renew, self._stuck())
 
     def _rendered(self) -> tuple[Snapshot, Exposition]:
         snapshot = Snapshot(
@@ -251,29 +297,50 @@ class Daemon:
             sources=[watch.book.state for watch in self._watches.copy().values()],
             group_by=self._config.metrics.group_by,
             reload=self._reloaded,
+            deliveries=self._push.deliveries() if self._push is not None else None,
         )
         return snapshot, self._renderer.render(snapshot, snapshot.at)
 
 
-def run(load: Callable[[], Config]) -> int:
+def _on_the_way_out() -> None:
+    """Has any further signal end the process at once."""
+    # It may be the first of a container, for which the default action of a signal is nothing at all.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(1))
+
+
+def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> int:
     """Runs the daemon until a signal; the exit code. `load` reads the configuration, now and at each reload.
+
+    `health_file` says that it is healthy where no port is to be opened.
 
     Raises:
         ConfigError: the configuration is wrong, or the address cannot be had.
     """
+    # Until the daemon itself hears signals: an end is no failure, and what a reload would read is being read anyway.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = of_this_shard(load())
     logs.setup(config.log.level, config.log.format)
     check(config)
-    daemon = Daemon(config, lambda: of_this_shard(load()))
+    daemon = Daemon(config, lambda: of_this_shard(load()), health_file)
     server = daemon.server()
-    if server is not None:
-        server.start()
-        log.info("listening on %s:%d", *server.address)
+
+    def started() -> None:
+        if server is not None:
+            server.start()
+            log.info("listening on %s:%d", *server.address)
+
+    # Polling and rendering compute for tens of milliseconds; a scrape must not wait 5 ms, the default, for each turn.
+    sys.setswitchinterval(0.0005)
     try:
-        anyio.run(daemon.run)
+        anyio.run(daemon.run, started)
     finally:
+        until = time.monotonic() + STOP_SECONDS
         if server is not None:
             server.stop(STOP_SECONDS)
+        daemon.end(max(0.0, until - time.monotonic()))
     log.info("stopped")
     return 0
 
@@ -293,6 +360,38 @@ def check(config: Config) -> None:
     """Raises ConfigError now for what would only fail when a source is built."""
     for source in config.sources.values():
         network_for(source)
+    push_for(config)
+
+
+def push_for(config: Config) -> "Push | None":
+    """What sends metrics and logs over OTLP; None where no receiver is named.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    destinations = config.otlp.destinations()
+    if not destinations:
+        return None
+    try:
+        if any(to.protocol == "grpc" for to in destinations):
+            # It would write to standard error, at every attempt, what we log once.
+            os.environ.setdefault("GRPC_VERBOSITY", "none")
+            import grpc  # noqa: F401 the sender imports it when it connects
+        from exporter.exposition.otlp import Encoder, Push
+    except ImportError as error:
+        missing = f"needs {error.name}, which is not installed; pip install vendor-alert-exporter[otlp]"
+        raise ConfigError(f"otlp: {missing}") from error
+    address = address_from(config.web.listen_address)
+    host = socket.gethostname()
+    resource = {
+        "service.name": NAME,
+        "service.version": version(),
+        # As the `instance` of a scrape: unlike a random number it stays the same, and so do the series.
+        "service.instance.id": f"{host}:{address[1]}" if address else host,
+        **config.otlp.resource_attributes(),
+    }
+    encoder = Encoder(resource, version=version(), revision=revision(), started_at=own_now())
+    return Push(destinations, interval_seconds=config.otlp.interval_seconds(), encoder=encoder)
 
 
 class PollReport(msgspec.Struct, frozen=True, kw_only=True):

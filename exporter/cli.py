@@ -13,6 +13,7 @@ from exporter.version import NAME, revision, version
 if TYPE_CHECKING:  # each command imports what it needs, so that `--version` and usage errors come at once
     from exporter.app import PollReport
     from exporter.config import Config
+    from exporter.healthfile import HealthFile
 
 OK, FAILED, MISUSED = 0, 1, 2
 
@@ -117,10 +118,17 @@ def _load(args: argparse.Namespace) -> "Config":
     return config.load(**_layers(args))
 
 
+def _health_file(args: argparse.Namespace) -> "HealthFile":
+    from exporter import config, healthfile
+
+    layers = _layers(args)
+    return healthfile.HealthFile(config.file_from(layers["file"], layers["environ"]))
+
+
 def _run(args: argparse.Namespace) -> int:
     from exporter import app
 
-    return app.run(lambda: _load(args))
+    return app.run(lambda: _load(args), _health_file(args))
 
 
 def _check_config(args: argparse.Namespace) -> int:
@@ -214,8 +222,8 @@ def _healthcheck(args: argparse.Namespace) -> int:
         return _refuse(str(error), FAILED)
     address = config.address_from(web.listen_address)
     if address is None:
-        _say("web.listen_address is none: there is nothing to ask, and that this command ran is all that is known")
-        return OK
+        complaint = _health_file(args).complaint()
+        return _refuse(f"unhealthy: {complaint}", FAILED) if complaint else OK
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 not to bind
     connection = http.client.HTTPConnection(host, address[1], timeout=2)
     if isinstance(security, dict) and security.get("tls_server_config"):

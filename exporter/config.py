@@ -8,16 +8,27 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from urllib.parse import unquote
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import ErrorDetails
 
 from exporter import yaml_file
 from exporter.errors import ConfigError
-from exporter.vendorkit.contract import SourceConfig, Tuning, Vendor
-from exporter.vendorkit.secret import Credentials
+from exporter.exposition.sender import Destination, Signal
+from exporter.vendorkit.contract import BaseUrl, SourceConfig, Tuning, Vendor
+from exporter.vendorkit.secret import Credentials, Secret
 from exporter.vendorkit.settings import Duration, Settings, text_from
 from exporter.vendors import load_all
 
@@ -144,12 +155,147 @@ class Shard(Settings):
         return int(ordinal[1])
 
 
+class HeadersFile(Secret):
+    """A file with one `name: value` per line, read again when it changes."""
+
+    _headers: Mapping[str, Secret] = {}
+
+    @classmethod
+    def _validated(cls, value: Any) -> "HeadersFile":
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("must be the path of a file")  # noqa: TRY004 pydantic reports ValueErrors
+        file = cls(file=Path(value))
+        file.headers()
+        return file
+
+    def headers(self) -> Mapping[str, Secret]:
+        """The headers now; at first raises ValueError where a line is none."""
+        lines = [line.partition(":") for line in self.read().splitlines() if line.strip()]
+        if not all(name.strip() and value.strip() for name, _, value in lines):
+            if self._headers:
+                return self._headers  # perhaps it is being written just now
+            raise ValueError("the file must have one `name: value` per line")
+        # Kept, since the log knows to hide secrets for as long as they exist.
+        self._headers = {name.strip(): Secret(value.strip()) for name, _, value in lines}
+        return self._headers
+
+
+class Otlp(Settings):
+    """What is pushed to an OpenTelemetry collector, or whatever else takes OTLP; needs the extra `otlp`.
+
+    What is not set here is taken from OpenTelemetry's standard variables, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    """
+
+    endpoint: BaseUrl | None = None
+    """Base URL of the receiver, as `http://collector:4318`; unset and without a variable for it, nothing is sent."""
+    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
+    """How to send; collectors listen for HTTP on port 4318 and for gRPC on port 4317."""
+    interval: Duration = timedelta(seconds=60)
+    """Time between two pushes of the metrics, and the longest pause before a push that failed is tried again."""
+    headers: dict[str, Secret] = {}
+    """Sent with each request, such as `authorization`; the values are secrets."""
+    headers_file: HeadersFile | None = None
+    """File with one `name: value` per line, instead of `headers`; read again when it changes."""
+    metrics: bool = True
+    """Push the metrics."""
+    logs: bool = False
+    """Push a log record for each alert opened, closed, changed in severity or acknowledged, and each failed notice."""
+    resource: dict[str, str] = {}
+    """Extra resource attributes."""
+    _standard: Mapping[str, str] = PrivateAttr({})
+
+    @model_validator(mode="after")
+    def _one_kind_of_headers(self) -> "Otlp":
+        if self.headers and self.headers_file is not None:
+            raise ValueError("headers and headers_file are both given: keep one of the two")
+        return self
+
+    @field_validator("interval")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("must be longer than 0 s")
+        return value
+
+    def heed(self, standard: Mapping[str, str]) -> None:
+        """Takes OpenTelemetry's standard variables into account, where nothing is set."""
+        self._standard = standard
+
+    def destinations(self) -> list[Destination]:
+        """Where each signal goes that is to be sent; none if no receiver is named."""
+        if self._standard.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return []
+        signals: list[tuple[bool, Signal]] = [(self.metrics, "metrics"), (self.logs, "logs")]
+        return [to for wanted, signal in signals if wanted and (to := self._destination(signal)) is not None]
+
+    def _destination(self, signal: Signal) -> Destination | None:
+        def standard(name: str) -> str:
+            own, all_signals = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+            return self._standard.get(own) or self._standard.get(all_signals) or ""
+
+        protocol = self.protocol
+        if "protocol" not in self.model_fields_set and standard("PROTOCOL") == "grpc":
+            protocol = "grpc"
+        base = self.endpoint or self._standard.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        complete = None if self.endpoint else self._standard.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+        if not (base or complete):
+            return None
+        url = complete or (f"{base}".rstrip("/") + f"/v1/{signal}" if protocol == "http/protobuf" else f"{base}")
+        inline = {name: Secret(value) for name, value in _pairs(standard("HEADERS")).items() if value} | self.headers
+
+        def headers() -> dict[str, str]:
+            told = {**inline, **(self.headers_file.headers() if self.headers_file else {})}
+            return {name: secret.read() for name, secret in told.items()}
+
+        return Destination(
+            signal=signal,
+            protocol=protocol,
+            url=url,
+            headers=headers,
+            timeout_seconds=_seconds(standard("TIMEOUT")) or 10,
+            compressed=standard("COMPRESSION") != "none",
+            plain=url.startswith("http://") or ("://" not in url and standard("INSECURE").lower() == "true"),
+            ca_file=standard("CERTIFICATE") or None,
+            cert_file=standard("CLIENT_CERTIFICATE") or None,
+            key_file=standard("CLIENT_KEY") or None,
+        )
+
+    def interval_seconds(self) -> float:
+        """Time between two pushes of the metrics."""
+        own = self.interval.total_seconds()
+        return own if "interval" in self.model_fields_set else _seconds(self._standard.get(_INTERVAL, "")) or own
+
+    def resource_attributes(self) -> dict[str, str]:
+        """What is said of who sends, besides what the program knows of itself."""
+        found = _pairs(self._standard.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        if name := self._standard.get("OTEL_SERVICE_NAME"):
+            found["service.name"] = name
+        return found | self.resource
+
+
+_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
+
+
+def _seconds(milliseconds: str) -> float:
+    """The seconds a standard variable says; 0 for what is no number, which the specification wants ignored."""
+    return int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """The pairs of a standard variable, `key=value,key=value` with percent-encoding."""
+    pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
+    return {unquote(key.strip()): unquote(value.strip()) for key, _, value in pairs}
+
+
 class Config(Settings):
     """The whole configuration; each source carries `defaults` merged in, and a timeout within its interval."""
 
     web: Web = Web()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    otlp: Otlp = Field(default_factory=Otlp)
     shard: Shard = Shard()
     defaults: Tuning = Tuning()
     """What holds for every source that does not say otherwise."""
@@ -181,6 +327,12 @@ def variable_for(flag: str) -> str:
     return PREFIX + flag.replace(".", "__").replace("-", "_").upper()
 
 
+def file_from(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file: as the flag says, else the environment."""
+    named = next((value for name, value in environ.items() if name.upper() == f"{PREFIX}CONFIG__FILE"), "")
+    return file or (Path(named) if named else None)
+
+
 def load(
     *,
     file: Path | None,
@@ -208,6 +360,7 @@ def load(
             settings.problems += [f"web.config_file: {problem}" for problem in error.problems]
     if settings.problems or config is None:
         raise ConfigError(*settings.problems)
+    config.otlp.heed({name: value for name, value in environ.items() if name.startswith("OTEL_")})
     return config.model_copy(update={"sources": sources})
 
 
@@ -238,8 +391,8 @@ class _Settings:
             for name, value in environ.items()
             if name.upper().startswith(PREFIX) and "__" in name[len(PREFIX) :]
         }
-        _, other_file = ours.pop("CONFIG__FILE", ("", ""))
-        file = file or (Path(other_file) if other_file else None)
+        ours.pop("CONFIG__FILE", None)
+        file = file_from(file, environ)
         if file is not None:
             document = yaml_file.load(file)
             if not isinstance(document, dict | None):
@@ -367,9 +520,8 @@ def _merged(base: Any, over: Any, at: str | int = "") -> Any:
     if not isinstance(base, dict):
         return base
     # A secret of the upper layer takes the place of the lower one, be either given inline or as a file.
-    rivals = (
-        {f"{key}_file" for key in over} | {str(key).removesuffix("_file") for key in over} if at == "auth" else set()
-    )
+    secretive = over if at in ("auth", "otlp") else ()
+    rivals = {f"{key}_file" for key in secretive} | {str(key).removesuffix("_file") for key in secretive}
     kept = {key: value for key, value in base.items() if key in over or key not in rivals}
     return kept | {key: _merged(kept.get(key), value, key) for key, value in over.items()}
 
@@ -378,7 +530,7 @@ def _rooted(data: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
     """The file's content; the files it names are relative to its own folder, as Prometheus has it."""
 
     def rooted(key: Any, value: Any) -> Any:
-        if isinstance(value, dict) and key not in ("labels", "severity_map"):
+        if isinstance(value, dict) and key not in ("labels", "severity_map", "headers", "resource"):
             return _rooted(value, folder)
         return str(folder / value) if isinstance(value, str) and value and str(key).endswith("_file") else value
 

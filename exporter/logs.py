@@ -57,6 +57,8 @@ def setup(level: str, format: str) -> None:  # noqa: A002 it is the name of the 
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(capture=True)
+    # What cannot be written would be told once more, with its traceback, past the filter.
+    logging.raiseExceptions = False
     # A crash, too, is told through the filter: an exception's text may hold anything.
     sys.excepthook = lambda *crash: log.critical("crashed", exc_info=crash)
     threading.excepthook = lambda crash: log.critical("a thread crashed", exc_info=crash.exc_value)

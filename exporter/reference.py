@@ -14,8 +14,8 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from exporter import cli
-from exporter.config import FLAGS, Config, members_of, variable_for
-from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family
+from exporter.config import FLAGS, Config, HeadersFile, members_of, variable_for
+from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family, is_additive, otel_name
 from exporter.vendorkit.contract import SourceConfig, Tuning, Vendor
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.settings import Settings, text_from
@@ -145,7 +145,30 @@ def _label_values(vendors: list[Vendor]) -> Iterator[tuple[str, ...]]:
     yield "endpoint", *(", ".join(vendor.endpoints) for vendor in vendors)
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page, "metrics.md": metrics_page}
+_FROM_HERE = "<!-- The table is made by `python -m exporter.reference --write` from the code. -->\n"
+
+
+def opentelemetry_page() -> str:
+    """docs/opentelemetry.md, of which only the table at its end is made here."""
+    written, _, _ = _written("opentelemetry.md").partition(_FROM_HERE)
+    families: tuple[Family[Any], ...] = (*FAMILIES, *EXPORTER_FAMILIES)
+    rows = (
+        (f"`{family.name}`", f"`{otel_name(family)}`", _otel_kind(family), f"`{family.unit}`") for family in families
+    )
+    return f"{written}{_FROM_HERE}\n" + "\n".join(_table(("Prometheus", "OpenTelemetry", "type", "unit"), rows))
+
+
+def _otel_kind(family: Family[Any]) -> str:
+    if family.kind == "gauge" and is_additive(family):
+        return "sum, non-monotonic"
+    return {"counter": "sum, monotonic"}.get(family.kind, family.kind)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration_page,
+    "metrics.md": metrics_page,
+    "opentelemetry.md": opentelemetry_page,
+}
 
 
 def _flags() -> Iterator[tuple[str, ...]]:
@@ -213,6 +236,7 @@ def _key(name: str, field: FieldInfo) -> str:
 
 
 _WORDS = {
+    HeadersFile: "file",
     Secret: "secret",
     bool: "true or false",
     timedelta: "duration",

@@ -14,6 +14,7 @@ import pytest
 from exporter import cli, config
 from exporter.app import PollReport
 from exporter.cli import main
+from exporter.healthfile import HealthFile
 from exporter.version import revision, version
 
 CANARY = "c4n4ry-s3cret"
@@ -220,10 +221,20 @@ def test_a_mistake_made_in_the_sources_since_the_start_does_not_make_the_daemon_
     assert main(["healthcheck", f"--config.file={file}"]) == 0
 
 
-def test_without_a_port_there_is_nothing_to_ask(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["healthcheck", "--web.listen-address=none"]) == 0
+def test_without_a_port_the_daemon_tells_by_a_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("web: {listen_address: none}")
+    health = HealthFile(file)
 
-    assert "there is nothing to ask" in capsys.readouterr().out
+    absent = main(["healthcheck", f"--config.file={file}"])
+    health.renew([])
+    well = main(["healthcheck", f"--config.file={file}"])
+    health.renew(["aom-prod"])
+    stuck = main(["healthcheck", f"--config.file={file}"])
+    health.remove()
+    ended = main(["healthcheck", f"--config.file={file}"])
+
+    assert (absent, well, stuck, ended) == (1, 0, 1, 1)
+    assert "the poll loop does not turn: aom-prod" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module_and_shows_no_traceback(file: Path) -> None:

@@ -100,8 +100,9 @@ async def test_an_outage_of_an_hour_is_made_up_for(vendor: str, outage: FaultKin
 
 
 async def test_a_request_that_fails_now_and_then_changes_nothing(vendor: str) -> None:
-    rig = Rig(vendor, pace=pace())
-    rig.site.faults = [Fault(kind=kind, times=2, skip=17 * n) for n, kind in enumerate([*FaultKind] * 2)]
+    rig = Rig(vendor, pace=pace(), max_response_bytes="4MiB")
+    size = 8 * 1024 * 1024
+    rig.site.faults = [Fault(kind=kind, times=2, skip=17 * n, size=size) for n, kind in enumerate([*FaultKind] * 2)]
 
     await rig.polls(60)
     await settle(rig)

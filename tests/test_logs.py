@@ -1,6 +1,7 @@
 """One line per record, in either format, and no secret in any of them."""
 
 import base64
+import io
 import json
 import logging
 import re
@@ -30,6 +31,7 @@ def _restored() -> Iterator[None]:
     root.handlers[:] = before[1]
     sys.excepthook = before[2]
     logging.captureWarnings(capture=False)
+    logging.raiseExceptions = True
 
 
 def _break(why: str) -> None:
@@ -148,6 +150,17 @@ def test_a_secret_is_seen_in_no_form(form: str, format_: str, capsys: pytest.Cap
 
 def _middle_of_base64(shown: str) -> list[str]:
     return [shown[12:20]] if re.fullmatch(r"[A-Za-z0-9+/=_-]+", shown) else []
+
+
+def test_a_line_that_cannot_be_written_is_told_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("info", "logfmt")
+    broken = io.StringIO()
+    broken.close()
+    logging.getLogger().handlers[-1].stream = broken  # type: ignore[attr-defined]
+
+    log.warning("a line with %s", CANARY)
+
+    assert _lines(capsys) == []
 
 
 def test_a_secret_is_not_seen_after_its_rotation_either(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

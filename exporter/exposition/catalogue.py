@@ -4,14 +4,22 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import product
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from exporter.errors import Reason
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.records import Kind
-from exporter.model.snapshot import AlertCounts, Histogram, Labels, ReloadState, SourceState, empty_histogram
+from exporter.model.snapshot import (
+    AlertCounts,
+    Deliveries,
+    Histogram,
+    Labels,
+    ReloadState,
+    SourceState,
+    empty_histogram,
+)
 
 Value = int | float | Histogram
 Sample = tuple[Labels, Value]
@@ -27,6 +35,7 @@ class ExporterState(msgspec.Struct, frozen=True):
     version: str
     revision: str
     reload: ReloadState
+    deliveries: Deliveries | None = None
 
 
 def added(one: Value, other: Value) -> Value:
@@ -48,7 +57,7 @@ class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
     `labels` follow on `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well: rows too
     short for them have "" there. `needs` is what a source must be able to supply. `perishable` families speak of the
     present and are withdrawn when they become stale. `merge` unites rows whose labels became equal by being cut.
-    `unit` is in the notation of UCUM, as OpenTelemetry uses it.
+    `unit` is in the notation of UCUM, as OpenTelemetry uses it, and never `1`: receivers would append `_ratio`.
     """
 
     name: str
@@ -264,7 +273,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     ),
     Family(
         name="vendor_alert_info",
-        unit="1",
+        unit="{alert}",
         labels=("severity", "key", "name", "resource_type"),
         perishable=True,
         help="One series with value 1 for each open alert, gone when it closes; only with metrics.alert_info.",
@@ -289,7 +298,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     ),
     Family(
         name="vendor_source_up",
-        unit="1",
+        unit="{source}",
         help="1 if the last poll of the source succeeded, 0 before the first and after a failure.",
         samples=lambda state: _alone(int(state.up)),
     ),
@@ -397,14 +406,14 @@ FAMILIES: tuple[Family[SourceState], ...] = (
 EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
     Family(
         name="vendor_exporter_build_info",
-        unit="1",
+        unit="{build}",
         labels=("version", "revision", "python_version"),
         help="Always 1; the labels tell which build of the exporter this is.",
         samples=lambda itself: [((itself.version, itself.revision, platform.python_version()), 1)],
     ),
     Family(
         name="vendor_exporter_config_last_reload_successful",
-        unit="1",
+        unit="{success}",
         help="1 if the configuration was read successfully the last time, 0 if the one before stays in use.",
         samples=lambda itself: _alone(int(itself.reload.successful)),
     ),
@@ -414,4 +423,51 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         help="When the configuration was last read successfully, as a Unix time.",
         samples=lambda itself: _alone(itself.reload.succeeded_at.timestamp()),
     ),
+    Family(
+        name="vendor_otlp_exports_total",
+        kind="counter",
+        unit="{export}",
+        labels=("signal",),
+        help="Requests sent to the OTLP receiver, failed ones included; only with otlp.",
+        samples=lambda itself: _by_label(itself.deliveries.exports) if itself.deliveries else (),
+    ),
+    Family(
+        name="vendor_otlp_export_failures_total",
+        kind="counter",
+        unit="{export}",
+        labels=("signal",),
+        help="Requests that the OTLP receiver did not take; only with otlp.",
+        samples=lambda itself: _by_label(itself.deliveries.failures) if itself.deliveries else (),
+    ),
+    Family(
+        name="vendor_otlp_dropped_total",
+        kind="counter",
+        unit="{item}",
+        labels=("signal",),
+        help="Data points and log records that never reached the OTLP receiver; only with otlp.",
+        samples=lambda itself: _by_label(itself.deliveries.dropped) if itself.deliveries else (),
+    ),
 )
+
+
+# Words that belong together in a dotted name; all others are parted.
+_COMPOUNDS = (
+    "build_info clock_offset converged_anomalies detail_backlog evicted_records info_omitted last_poll last_reload "
+    "last_success notices_suppressed oldest_open partial_polls tracked_records unmapped_values"
+).split()
+
+
+def otel_name(family: Family[Any]) -> str:
+    """The family's name in OpenTelemetry, from which a Prometheus that receives it makes `family.name` again.
+
+    The receiver puts `_` for the dots, appends `_seconds` for the unit `s`, and `_total` to counters.
+    """
+    name = family.name.removesuffix("_total").removesuffix("_seconds").replace("_", ".")
+    for compound in _COMPOUNDS:
+        name = name.replace(compound.replace("_", "."), compound)
+    return name
+
+
+def is_additive(family: Family[Any]) -> bool:
+    """Whether a gauge counts things, so that its series add up to something; spans and moments do not."""
+    return family.unit != "s"

@@ -24,12 +24,10 @@ from exporter.exposition.catalogue import (
     is_stale,
     samples_of,
 )
+from exporter.exposition.series import constant_names, fit, rows_of
 from exporter.model.snapshot import Histogram, Labels, Snapshot, SourceState
 
-LONGEST_VALUE = 128
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "info": ("_info",)}
-# Surrogates have no UTF-8 form; control characters and line separators would break somebody's terminal or parser.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +84,7 @@ class Renderer:
 
     def render(self, snapshot: Snapshot, now: datetime) -> Exposition:
         """The snapshot in both formats, as of `now`, which decides what has become stale."""
-        constant = tuple(sorted({name for state in snapshot.sources for name in state.constant_labels}))
+        constant = constant_names(snapshot)
         group_by = tuple(snapshot.group_by)
         self._known = {
             state.name: self._fragments(state, is_stale(state, now), constant, group_by) for state in snapshot.sources
@@ -95,7 +93,7 @@ class Renderer:
             (family, b"".join(fragments.lines[place] for fragments in self._known.values()))
             for place, family in enumerate(FAMILIES)
         ]
-        itself = ExporterState(self._version, self._revision, snapshot.reload)
+        itself = ExporterState(self._version, self._revision, snapshot.reload, snapshot.deliveries)
         bodies += [(family, _lines(family, family.samples(itself))) for family in EXPORTER_FAMILIES]
         written = [(family, body) for family, body in bodies if body]
         process = _Collected(self._process)
@@ -122,18 +120,13 @@ class Renderer:
             and (known.stale, known.constant, known.group_by) == (stale, constant, group_by)
         ):
             return known
-        before = [_pair("source", _fit(state.name)), _pair("vendor", _fit(state.vendor))]
-        behind = [_pair(name, _fit(state.constant_labels.get(name, ""))) for name in constant]
+        before = [_pair("source", fit(state.name)), _pair("vendor", fit(state.vendor))]
+        behind = [_pair(name, fit(state.constant_labels.get(name, ""))) for name in constant]
         lines = [
             _lines(family, samples_of(family, state, stale=stale), before, behind, group_by if family.grouped else ())
             for family in FAMILIES
         ]
         return _Fragments(state, stale, constant, group_by, lines)
-
-
-def _fit(value: str) -> str:
-    """A label value that any receiver can take: not too long, and text through and through."""
-    return value[:LONGEST_VALUE] if value.isprintable() else _UNFIT.sub("\ufffd", value[:LONGEST_VALUE])
 
 
 def _pair(name: str, value: str) -> str:
@@ -151,13 +144,9 @@ def _lines(
 ) -> bytes:
     """The sample lines of one family; no two have the same labels."""
     names = (*family.labels, *group_by)
-    rows: dict[Labels, Value] = {}
-    for labels, value in samples:
-        values = (*map(_fit, labels), *("",) * (len(names) - len(labels)))
-        rows[values] = family.merge(rows[values], value) if values in rows else value
     own = len(family.labels)
     lines: list[str] = []
-    for values, value in rows.items():
+    for values, value in rows_of(family, samples, names).items():
         pairs = [_pair(name, text) for name, text in zip(names, values, strict=True)]
         lines += _sample_lines(family.name, ",".join((*before, *pairs[:own], *behind, *pairs[own:])), value)
     return "".join(lines).encode()

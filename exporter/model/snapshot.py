@@ -25,12 +25,13 @@ class Histogram(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
     total: float = 0.0
 
-    def observed(self, seconds: float) -> "Histogram":
-        """This histogram with one more observation; a negative one counts as 0."""
-        seconds = max(seconds, 0.0)
-        place = bisect_left(self.bounds, seconds)
-        counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
-        return Histogram(self.bounds, counts, self.total + seconds)
+    def observed(self, *seconds: float) -> "Histogram":
+        """This histogram with further observations; a negative one counts as 0."""
+        bounds, counts, total = self.bounds, [*self.counts], self.total
+        for value in seconds:
+            counts[bisect_left(bounds, value)] += 1
+            total += max(value, 0.0)
+        return Histogram(bounds, tuple(counts), total)
 
 
 def empty_histogram(bounds: tuple[float, ...]) -> Histogram:
@@ -109,10 +110,22 @@ class ReloadState(msgspec.Struct, frozen=True):
     succeeded_at: datetime
 
 
+class Deliveries(msgspec.Struct, frozen=True):
+    """What became of what was sent over OTLP, by signal: `dropped` counts data points and log records."""
+
+    exports: Mapping[str, int]
+    failures: Mapping[str, int]
+    dropped: Mapping[str, int]
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All sources at one moment. `group_by` names the extra labels of the alert families."""
+    """All sources at one moment. `group_by` names the extra labels of the alert families.
+
+    `deliveries` is None where nothing is sent over OTLP.
+    """
 
     at: datetime
     sources: Sequence[SourceState]
     group_by: Sequence[str] = ()
     reload: ReloadState
+    deliveries: Deliveries | None = None

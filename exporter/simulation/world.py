@@ -157,8 +157,9 @@ class World:
             act()
         self.now = max(self.now, now)
 
-    def begin(self) -> None:
-        """From now on things happen by themselves."""
+    def begin(self, pace: Pace | None = None) -> None:
+        """From now on things happen by themselves, at a new pace if one is given."""
+        self._pace = pace or self._pace
         self._plan(self._span(self._pace.between_alerts), self._next_alert)
 
     def rest(self) -> None:

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from operator import add
+from operator import add, attrgetter
 
 import msgspec
 
 from exporter.errors import REMEDIES, Reason
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import Fact, LabelSets
+from exporter.model.occurrence import Occurrence, What
 from exporter.model.reading import Happened, OpenAlerts, Poll, Unfinished, Window
 from exporter.model.records import Convergence, Event, Kind, Notice, Operation, kind_of
 from exporter.model.snapshot import AlertCounts, Labels, SourceState
@@ -48,6 +49,15 @@ class _Past(msgspec.Struct, gc=False):
     acknowledged: bool = False
 
 
+class _Sums(msgspec.Struct, gc=False):
+    """What the open alerts of one label set come to."""
+
+    oldest: datetime
+    open: int = 0
+    acknowledged: int = 0
+    suppressed: int = 0
+
+
 class SourceBook:
     """Everything remembered of one source. Each record counts exactly once, however often it is read."""
 
@@ -61,6 +71,9 @@ class SourceBook:
         extra = len(keeping.group_by)
         self._gauge_series = [Admission(extra=extra, limit=keeping.group_limit) for _ in range(4)]
         self._failures: Counter[Reason] = Counter()
+        self._ended: Mapping[str, Alert] = {}  # those the poll under way has read
+        self.occurrences: list[Occurrence] | None = None
+        """What happened and counts since somebody last emptied this list; None while nobody wants to know."""
         self.state = SourceState(
             name=keeping.name,
             vendor=keeping.vendor,
@@ -105,7 +118,7 @@ class SourceBook:
             before,
             facts=facts,
             alerts=self._alert_counts(poll.vendor_now) if known else None,
-            open_by_severity=Counter(alert.severity for alert in self._open.values()) if known else {},
+            open_by_severity=Counter(map(attrgetter("severity"), self._open.values())) if known else {},
             up=error is None,
             last_success=before.last_success if error else poll.started_at + timedelta(seconds=poll.duration_seconds),
             last_poll_seconds=poll.duration_seconds,
@@ -136,6 +149,7 @@ class SourceBook:
         window, now = poll.window, poll.vendor_now
         happened = [record for reading in poll.readings if isinstance(reading, Happened) for record in reading.records]
         ended = {record.key: record for record in happened if isinstance(record, Alert)}
+        self._ended = ended
         for alert in ended.values():
             self._take_ended(alert, window, now)
         partial = False
@@ -168,6 +182,7 @@ class SourceBook:
         reason = alert.close_reason or CloseReason.CLOSED
         past = self._past.get(alert.key)
         if past is not None:  # seen open before: that it ended happened since
+            self._note_severity(self._open[alert.key], alert)
             self._close(alert, reason, past, now, counts=True)
             self._ledger.records[Kind.ALERT, "changed"] += 1
             return
@@ -178,8 +193,10 @@ class SourceBook:
         ended_before = opened_before and (alert.ended_at is None or self._was_before(alert.ended_at, window, now))
         self._tally.met(alert)
         if not opened_before:
-            self._tally.alert_opened(alert, now)
-        self._close(alert, reason, _past_of(alert, baseline=opened_before), now, counts=not ended_before)
+            self._tally.alerts_opened([alert], now)
+            self._note(What.OPENED, alert, alert.started_at)
+        past = _Past(baseline=opened_before, started_at=alert.started_at, severity=alert.severity)
+        self._close(alert, reason, past, now, counts=not ended_before)
         self._ledger.records[Kind.ALERT, "baseline" if ended_before else "new"] += 1
 
     def _take_open(
@@ -189,17 +206,18 @@ class SourceBook:
         for key in ended.keys() & listed.keys():
             del listed[key]
         found = changes(self._open, listed)
-        for alert in found.opened:
-            self._take_opened(alert, window, now)
+        self._take_opened(found.opened, window, now)
         different = 0
         for before, alert in found.changed:
             self._open[alert.key] = alert
             self._past[alert.key].severity = alert.severity
+            self._note_severity(before, alert)
             different += _differs(before, alert)
         records = self._ledger.records
         records[Kind.ALERT, "changed"] += different
         records[Kind.ALERT, "duplicate"] += len(listed) - len(found.opened) - different
-        missing = self._open.keys() - listed.keys()
+        # All that is listed is in the book by now.
+        missing = self._open.keys() - listed.keys() if len(self._open) > len(listed) else frozenset()
         if not complete:
             self._missed = {key: times for key, times in self._missed.items() if key in missing}
             return
@@ -209,21 +227,36 @@ class SourceBook:
         for key in [key for key, times in self._missed.items() if times >= PATIENCE]:
             self._close(self._open[key], CloseReason.VANISHED, self._past[key], now, counts=True)
 
-    def _take_opened(self, alert: Alert, window: Window, now: datetime) -> None:
+    def _take_opened(self, alerts: Iterable[Alert], window: Window, now: datetime) -> None:
+        counted: list[Alert] = []
+        again = baseline = 0
+        opened, pasts, seen = self._open, self._past, self._ledger.seen  # a first poll opens thousands
+        for alert in alerts:
+            key, started_at = alert.key, alert.started_at
+            past = seen(Kind.ALERT, key)
+            if isinstance(past, _Past):  # closed before, open again under the same key
+                self._ledger.forget(Kind.ALERT, key)
+                again += 1
+                counted.append(alert)
+            else:
+                is_old = window.first and self._was_before(alert.appeared_at or started_at, window, now)
+                past = _Past(is_old, started_at, alert.severity)
+                if alert.unmapped:
+                    self._tally.met(alert)
+                if is_old:
+                    baseline += 1
+                else:
+                    counted.append(alert)
+            opened[key] = alert
+            pasts[key] = past
+        self._tally.alerts_opened(counted, now)
+        if self.occurrences is not None:
+            for alert in counted:
+                self._note(What.OPENED, alert, alert.started_at)
         records = self._ledger.records
-        past = self._ledger.seen(Kind.ALERT, alert.key)
-        if isinstance(past, _Past):  # closed before, open again under the same key
-            self._ledger.forget(Kind.ALERT, alert.key)
-            self._tally.alert_opened(alert, now)
-            records[Kind.ALERT, "changed"] += 1
-        else:
-            past = _past_of(alert, baseline=self._was_before(alert.appeared_at or alert.started_at, window, now))
-            self._tally.met(alert)
-            if not past.baseline:
-                self._tally.alert_opened(alert, now)
-            records[Kind.ALERT, "baseline" if past.baseline else "new"] += 1
-        self._open[alert.key] = alert
-        self._past[alert.key] = past
+        records[Kind.ALERT, "changed"] += again
+        records[Kind.ALERT, "baseline"] += baseline
+        records[Kind.ALERT, "new"] += len(counted) - again
 
     def _close(self, alert: Alert, reason: CloseReason, past: _Past, now: datetime, *, counts: bool) -> None:
         self._open.pop(alert.key, None)
@@ -232,6 +265,7 @@ class SourceBook:
         self._ledger.remember(Kind.ALERT, alert.key, past)
         if counts:
             self._tally.alert_closed(alert, reason, now)
+            self._note(What.CLOSED, alert, alert.ended_at, reason=reason)
 
     def _acknowledged(self, key: str, at: datetime, window: Window) -> None:
         past = self._past_of(key)
@@ -240,6 +274,7 @@ class SourceBook:
         past.acknowledged = True
         if self._counts(past, at, window):
             self._tally.alert_acknowledged(past.severity, past.started_at, at)
+            self._note(What.ACKNOWLEDGED, self._named(key), at)
 
     # What happened to alerts, and events.
 
@@ -250,6 +285,7 @@ class SourceBook:
         if mark is not None:
             if isinstance(record, Notice) and record.failure is not None and mark == _COUNTED:
                 self._tally.notice_failed(record)
+                self._note_failure(record)
                 ledger.remember(kind, record.key, _FAILED)
                 ledger.records[kind, "changed"] += 1
             else:
@@ -262,6 +298,8 @@ class SourceBook:
             counts = self._counts(self._past_of(record.alert_key), record.at, window)
         if counts:
             self._tally.happened(record)
+            if isinstance(record, Notice) and record.failure is not None and record.suppressed is None:
+                self._note_failure(record)
         if isinstance(record, Operation) and record.operation == "ack" and record.at is not None:
             self._acknowledged(record.alert_key, record.at, window)
         failed = isinstance(record, Notice) and (record.failure is not None or record.suppressed is not None)
@@ -286,30 +324,73 @@ class SourceBook:
         """Whether it was so before counting began; once a poll has succeeded, whatever is new counts."""
         return window.first and (at is None or at < self._edge(window) or at > now + ABSURD)
 
+    # What is told one by one.
+
+    def _note(self, what: What, alert: Alert, at: datetime | None, **more: str) -> None:
+        if self.occurrences is None:
+            return
+        self.occurrences.append(
+            Occurrence(
+                what=what,
+                source=self._keeping.name,
+                vendor=self._keeping.vendor,
+                key=alert.key,
+                severity=alert.severity,
+                at=at,
+                name=alert.name,
+                title=alert.title,
+                started_at=alert.started_at,
+                **more,
+            )
+        )
+
+    def _note_severity(self, before: Alert, alert: Alert) -> None:
+        if before.severity != alert.severity:
+            self._note(What.SEVERITY_CHANGED, alert, None, previous_severity=before.severity)
+
+    def _note_failure(self, notice: Notice) -> None:
+        alert = self._named(notice.alert_key)
+        self._note(What.NOTICE_FAILED, alert, notice.at, reason=str(notice.failure), channel=notice.channel)
+
+    def _named(self, key: str) -> Alert:
+        """The alert of this key; of one that closed in an earlier poll not even the name is remembered."""
+        alert = self._open.get(key) or self._ended.get(key)
+        if alert is not None:
+            return alert
+        past = self._past_of(key)
+        severity, started_at = (past.severity, past.started_at) if past else (Severity.UNKNOWN, None)
+        return Alert(key=key, severity=severity, started_at=started_at)
+
     # Gauges.
 
     def _alert_counts(self, now: datetime) -> AlertCounts:
-        open_, acknowledged, suppressed = Counter[Labels](), Counter[Labels](), Counter[Labels]()
-        oldest: dict[Labels, datetime] = {}
-        group_of = self._tally.group_of if self._keeping.group_by else None
+        sums: dict[Labels, _Sums] = {}
+        latest = now + ABSURD
+        labels_of = self._tally.labels_of
         for alert in self._open.values():
-            labels: Labels = (alert.severity, *group_of(alert)) if group_of else (alert.severity,)
-            open_[labels] += 1
+            labels = labels_of(alert)
+            at = sums.get(labels)
+            if at is None:
+                at = sums[labels] = _Sums(oldest=latest)
+            at.open += 1
             if alert.acknowledged:
-                acknowledged[labels] += 1
+                at.acknowledged += 1
             if alert.suppressed:
-                suppressed[labels] += 1
-            started = alert.started_at
-            if started is not None and (labels not in oldest or started < oldest[labels]) and started < now + ABSURD:
-                oldest[labels] = started
+                at.suppressed += 1
+            if alert.started_at is not None and alert.started_at < at.oldest:
+                at.oldest = alert.started_at
         series = self._gauge_series
         info = self._info() if self._keeping.alert_info else None
         tally = self._tally
         return AlertCounts(
-            open=series[0].grouped(open_, add),
-            acknowledged=series[1].grouped(acknowledged, add),
-            suppressed=series[2].grouped(suppressed, add),
-            oldest_open=series[3].grouped(oldest, min),
+            open=series[0].grouped({labels: at.open for labels, at in sums.items()}, add),
+            acknowledged=series[1].grouped(
+                {labels: at.acknowledged for labels, at in sums.items() if at.acknowledged}, add
+            ),
+            suppressed=series[2].grouped({labels: at.suppressed for labels, at in sums.items() if at.suppressed}, add),
+            oldest_open=series[3].grouped(
+                {labels: at.oldest for labels, at in sums.items() if at.oldest is not latest}, min
+            ),
             opened=dict(tally.opened),
             closed=dict(tally.closed),
             open_duration=dict(tally.open_duration),
@@ -348,7 +429,3 @@ _MOVES = tuple(
 def _differs(before: Alert, alert: Alert) -> bool:
     """Whether something changed that a metric shows."""
     return any(getattr(before, field) != getattr(alert, field) for field in _MOVES)
-
-
-def _past_of(alert: Alert, *, baseline: bool) -> _Past:
-    return _Past(baseline=baseline, started_at=alert.started_at, severity=alert.severity)

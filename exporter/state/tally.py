@@ -1,7 +1,9 @@
 """Tally: the counters and histograms of one source's alerts, records and requests; they only ever grow."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.records import Convergence, Event, Notice, Operation, Record
@@ -21,7 +23,10 @@ class Tally:
     """
 
     def __init__(self, *, group_by: tuple[str, ...], group_limit: int) -> None:
-        self._group_by = group_by
+        self.labels_of: Callable[[Alert], Labels] = (
+            attrgetter("severity", *group_by) if group_by else lambda alert: (alert.severity,)
+        )
+        """What an alert is counted under: its severity and the values of the `group_by` labels."""
         extra = len(group_by)
         self._opened_series = Admission(extra=extra, limit=group_limit)
         self._closed_series = Admission(extra=extra, limit=group_limit)
@@ -43,19 +48,19 @@ class Tally:
         self.requests = Counter[Labels]()
         self.request_seconds: defaultdict[str, Histogram] = defaultdict(lambda: empty_histogram(REQUEST_BUCKETS))
 
-    def group_of(self, alert: Alert) -> Labels:
-        """The values of the `group_by` labels."""
-        return tuple([getattr(alert, field) for field in self._group_by])
-
-    def alert_opened(self, alert: Alert, now: datetime) -> None:
-        """An alert was seen to open."""
-        self.opened[self._opened_series.series_of((alert.severity, *self.group_of(alert)))] += 1
-        if alert.started_at is not None and alert.started_at < now + ABSURD:
-            self.detection_delay = self.detection_delay.observed((now - alert.started_at).total_seconds())
+    def alerts_opened(self, alerts: Sequence[Alert], now: datetime) -> None:
+        """Alerts were seen to open."""
+        for labels, count in Counter(map(self.labels_of, alerts)).items():
+            self.opened[self._opened_series.series_of(labels)] += count
+        latest = now + ABSURD
+        starts = [alert.started_at for alert in alerts]
+        delays = [(now - start).total_seconds() for start in starts if start is not None and start < latest]
+        self.detection_delay = self.detection_delay.observed(*delays)
 
     def alert_closed(self, alert: Alert, reason: CloseReason, now: datetime) -> None:
         """An alert closed; how long it was open is known unless it vanished."""
-        self.closed[self._closed_series.series_of((alert.severity, reason, *self.group_of(alert)))] += 1
+        severity, *group = self.labels_of(alert)
+        self.closed[self._closed_series.series_of((severity, reason, *group))] += 1
         if reason is not CloseReason.VANISHED and alert.ended_at is not None and alert.ended_at < now + ABSURD:
             _observe(self.open_duration, alert.severity, alert.started_at, alert.ended_at)
 

@@ -6,6 +6,8 @@ from email.utils import parsedate_to_datetime
 
 # A Date header has whole seconds and travels; an offset below this is no offset.
 NOISE = timedelta(seconds=5)
+# A date outside these years is no clock that is off but nonsense, and spans counted from it leave the calendar.
+_YEARS = range(2000, 2200)
 
 
 class VendorClock:
@@ -29,6 +31,8 @@ class VendorClock:
         try:
             told = parsedate_to_datetime(date).astimezone(UTC)
         except (ValueError, OverflowError):
+            return
+        if told.year not in _YEARS:
             return
         self.offset = told - self._own_now()
         self._told = (told, self._elapsed())

@@ -8,13 +8,23 @@ from typing import Annotated, Any, Protocol
 
 import httpx
 import msgspec
-from pydantic import AnyHttpUrl, BeforeValidator, ByteSize, Field, FilePath, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    FilePath,
+    field_validator,
+    model_validator,
+)
 
 from exporter.model.alert import Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.settings import Duration, Settings
+from exporter.vendorkit.transport import checked_proxy
 
 
 def _no_credentials_in(url: str) -> str:
@@ -116,7 +126,7 @@ class SourceConfig(Tuning):
     """Base URL, http or https; it ends before the vendor's documented path."""
     tls: Tls = Tls()
     """TLS of the connection to the vendor."""
-    proxy: str | None = None
+    proxy: Annotated[str, AfterValidator(checked_proxy)] | None = Field(default=None, repr=False)
     """URL of an HTTP proxy; `none` for no proxy at all. Unset, the proxy environment variables apply."""
 
 

@@ -97,14 +97,19 @@ class Http:
             sent_headers.setdefault("Content-Type", "application/json")
 
         async def attempt() -> T:
-            request = self._client.build_request(
-                method, url, headers=sent_headers, content=body, extensions={"endpoint": endpoint}
-            )
-            response = await self._client.send(request)
-            error = heed(response.headers)
-            if error is not None:
-                raise error
-            return _payload(response, read, judge)
+            try:
+                request = self._client.build_request(
+                    method, url, headers=sent_headers, content=body, extensions={"endpoint": endpoint}
+                )
+                response = await self._client.send(request)
+                error = heed(response.headers)
+                if error is not None:
+                    raise error
+                return _payload(response, read, judge)
+            except httpx.InvalidURL:
+                raise SourceUnintelligible("the vendor's own id or page cursor fits into no URL") from None
+            except RecursionError:
+                raise SourceUnintelligible("the answer is nested too deep to be the API's") from None
 
         return await AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),

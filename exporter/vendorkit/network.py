@@ -10,20 +10,29 @@ import httpx
 from exporter.errors import ConfigError
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import SourceConfig, Tls, Vendor
+from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
 from exporter.version import version
+
+# Passwords of proxies: kept, since the log knows to hide secrets for as long as they exist.
+_passwords: set[Secret] = set()
 
 
 def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
     """The network as this source is configured to use it; raises ConfigError for certificates that cannot be read."""
-    proxy = proxy_for(config.endpoint, config.proxy)
+    try:
+        proxy = proxy_for(config.endpoint, config.proxy)
+    except ValueError as error:
+        raise ConfigError(f"{config.endpoint}: the proxy environment variable for it {error}") from None
+    if proxy is not None and (password := httpx.URL(proxy).password):
+        _passwords.add(Secret(password))
     needs_tls = config.endpoint.startswith("https:") or (proxy or "").startswith("https:")
     limits = httpx.Limits(max_connections=config.max_concurrency, max_keepalive_connections=config.max_concurrency)
     try:
         verify = _trust(config.tls) if needs_tls else False
         return httpx.AsyncHTTPTransport(verify=verify, proxy=httpx.Proxy(proxy) if proxy else None, limits=limits)
     except (OSError, ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"{config.endpoint}: TLS or proxy cannot be set up: {error}") from error
+        raise ConfigError(f"{config.endpoint}: TLS cannot be set up: {error}") from error
 
 
 def _trust(tls: Tls) -> ssl.SSLContext:

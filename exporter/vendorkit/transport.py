@@ -146,4 +146,18 @@ def proxy_for(url: str, setting: str | None) -> str | None:
     if proxy_bypass(parsed.netloc.decode()):
         return None
     proxies = getproxies()
-    return proxies.get(parsed.scheme) or proxies.get("all")
+    found = proxies.get(parsed.scheme) or proxies.get("all")
+    return checked_proxy(found) if found else None
+
+
+def checked_proxy(url: str) -> str:
+    """The URL of a proxy, or `none`; raises ValueError, which repeats nothing of what may hold a password."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if url.lower() != "none" and not (parsed.scheme in {"http", "https"} and parsed.host):
+        raise ValueError(
+            "must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters percent-encoded, or none"
+        )
+    return url

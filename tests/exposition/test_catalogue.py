@@ -54,6 +54,9 @@ LABELS = {
     "vendor_exporter_build_info": "version revision python_version",
     "vendor_exporter_config_last_reload_successful": "",
     "vendor_exporter_config_last_reload_success_timestamp_seconds": "",
+    "vendor_otlp_exports_total": "signal",
+    "vendor_otlp_export_failures_total": "signal",
+    "vendor_otlp_dropped_total": "signal",
 }
 HISTOGRAMS = {name for name in LABELS if name.endswith(("_duration_seconds", "_delay_seconds"))} - {
     "vendor_source_last_poll_duration_seconds"

@@ -11,7 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_from
 
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES
-from exporter.exposition.prometheus import LONGEST_VALUE, Exposition, Renderer
+from exporter.exposition.prometheus import Exposition, Renderer
+from exporter.exposition.series import LONGEST_VALUE
 from exporter.model.snapshot import AlertCounts, Snapshot
 from tests.exposition.states import NOW, a_polled_state, a_snapshot, a_state
 

@@ -10,6 +10,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from exporter.errors import ConfigError
 from exporter.exposition.prometheus import Renderer
 from exporter.exposition.web import Limits, Shown, WebServer
+from exporter.model.reading import OpenAlerts
+from tests.builders import a_book, a_poll, an_alert
 from tests.exposition.conftest import Serve
 from tests.exposition.states import NOW, a_polled_state, a_snapshot
 
@@ -183,6 +185,22 @@ def test_a_long_reload_does_not_delay_a_scrape(serve: Serve) -> None:
         done.set()
         reloading.join()
     assert status == 200
+
+
+def test_scrapes_are_answered_while_huge_polls_are_taken_in(serve: Serve) -> None:
+    answers: list[int] = []
+    book = a_book(max_records=1_000_000)
+    with client(serve()) as http:
+        scraper = threading.Thread(target=lambda: [answers.append(http.get("/metrics").status_code) for _ in range(3)])
+        scraper.start()
+
+        for number in range(100):
+            if len(answers) == 3:
+                break
+            book.enter(a_poll(OpenAlerts([an_alert(f"{number}-{place}") for place in range(10_000)])))
+
+        assert answers == [200] * 3
+        scraper.join()
 
 
 def test_stopping_finishes_the_request_in_flight_and_frees_the_port(serve: Serve) -> None:

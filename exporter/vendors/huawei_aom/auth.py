@@ -139,7 +139,7 @@ class PasswordAuth(httpx.Auth):
         self._credentials = credentials
         self._now = now
         self._fetching = anyio.Lock()
-        self._token: str | None = None
+        self._token: Secret | None = None
         self._renew_at = now()
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
@@ -153,7 +153,7 @@ class PasswordAuth(httpx.Auth):
                     self._token, self._renew_at = self._token_from(response)
                     fetched = True
                 token = self._token
-            request.headers["X-Auth-Token"] = token
+            request.headers["X-Auth-Token"] = _header_value("the token of IAM", token)
             response = yield request
             if response.status_code != 401 or fetched:
                 return
@@ -182,7 +182,7 @@ class PasswordAuth(httpx.Auth):
             extensions={**request.extensions, "endpoint": "create_token"},
         )
 
-    def _token_from(self, response: httpx.Response) -> tuple[str, datetime]:
+    def _token_from(self, response: httpx.Response) -> tuple[Secret, datetime]:
         """The token, and when to fetch the next; its life is told by IAM's own clock."""
         if not response.is_success:
             error = judged(response, judge)
@@ -192,7 +192,7 @@ class PasswordAuth(httpx.Auth):
         token = response.headers.get("X-Subject-Token")
         if not token:
             raise SourceUnintelligible(f"IAM: HTTP {response.status_code} without the header X-Subject-Token")
-        return token, self._now() + _USED_LIFE * _life_from(response.content)
+        return Secret(token), self._now() + _USED_LIFE * _life_from(response.content)
 
 
 def _life_from(body: bytes) -> timedelta:

@@ -141,7 +141,7 @@ def notices_from(event_sn: str, notification: payload.Notification) -> list[Noti
     at = _sent_at(smn.sent_time)
     publication = text(smn.smn_request_id) or f"{text(notification.action_rule)}@{text(smn.sent_time)}"
     code = text(smn.smn_response_code)
-    published = len(code) == 3 and code.startswith("2")
+    published = len(code) == 3 and code.isdigit() and code.startswith("2")
     refused = None if published else failure_reason_from(_why(code, text(smn.smn_response_body)))
     notices: list[Notice] = []
     for index, endpoint in enumerate(smn.smn_notified_history or ([] if published else [payload.Endpoint()])):

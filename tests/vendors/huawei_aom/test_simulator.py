@@ -69,6 +69,7 @@ def url(simulator: SimulatedAom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             path, _, query = self.path.partition("?")
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            simulator.world.advance(datetime.now(UTC))
             response = simulator.answer(
                 Request(method=self.command, path=path, query=query, headers=headers, body=body)
             )
@@ -209,6 +210,7 @@ def test_a_wrong_request_is_refused_as_the_manual_shows(
         (f"{minutes_in(2)}.-1.60", 3),
         (f"{minutes_in(1)}.{minutes_in(2)}.1", 2),
     ],
+    ids=["last 30 min", "last 2 min", "until", "since", "between"],
 )
 def test_a_range_selects_by_the_start_in_all_four_forms(simulator: SimulatedAom, time_range: str, count: int) -> None:
     assert json.loads(ask(simulator, time_range=time_range).body)["page_info"]["current_count"] == count

@@ -1,0 +1,178 @@
+"""Carries the requests of one OTLP signal to a receiver, by HTTP or gRPC; whatever fails becomes Undelivered."""
+
+import gzip
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import httpx
+import msgspec
+
+from exporter.errors import ExporterError
+from exporter.vendorkit.retry_after import seconds_from
+
+Signal = Literal["metrics", "logs"]
+
+# An answer has nothing to say but what was not taken.
+LONGEST_ANSWER = 64 * 1024
+# The OTLP specification, "Failures": these may be repeated, and Retry-After is to be heeded.
+_THROTTLING = (429, 502, 503, 504)
+# The request itself is at fault: sent once more it would be refused once more.
+_HOPELESS = (400, 413)
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one signal goes, and how.
+
+    `url` is complete for HTTP, and names only the host for gRPC. `headers()` are read anew for each request.
+    """
+
+    signal: Signal
+    protocol: Literal["http/protobuf", "grpc"]
+    url: str
+    headers: Callable[[], Mapping[str, str]]
+    timeout_seconds: float = 10
+    compressed: bool = True
+    plain: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class Undelivered(ExporterError):
+    """The receiver did not take a request.
+
+    Args:
+        message: why, without any header.
+        retry_after: seconds the receiver asked us to wait, if it did.
+        hopeless: whether the same request would be refused again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hopeless: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.hopeless = hopeless
+
+
+class Sender(Protocol):
+    """One way to a receiver. What failed once is set up anew, so that changed certificates or addresses are seen."""
+
+    def send(self, body: bytes, seconds: float) -> bytes:
+        """The answer to a serialised request, had within so many seconds; raises Undelivered."""
+
+    def close(self) -> None:
+        """Ends the connections."""
+
+
+class HttpSender:
+    """OTLP/HTTP with binary protobuf."""
+
+    def __init__(self, to: Destination) -> None:
+        self._to = to
+        self._client: httpx.Client | None = None
+
+    def send(self, body: bytes, seconds: float) -> bytes:
+        until = time.monotonic() + seconds
+        headers = {"content-type": "application/x-protobuf", "user-agent": "vendor-alert-exporter"}
+        headers |= self._to.headers()
+        if self._to.compressed:
+            headers["content-encoding"] = "gzip"
+            body = gzip.compress(body, 2)
+        try:
+            if self._client is None:
+                self._client = httpx.Client(verify=self._trust())
+            with self._client.stream("POST", self._to.url, content=body, headers=headers, timeout=seconds) as response:
+                return _answer(response, until)
+        except (httpx.TransportError, httpx.InvalidURL, OSError, ValueError) as error:
+            self.close()
+            # The text of any other error may cite a header.
+            known = isinstance(error, httpx.NetworkError | httpx.TimeoutException | OSError)
+            raise Undelivered(f"{type(error).__name__} {error if known else ''}".strip()) from error
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        to = self._to
+        if not to.url.startswith("https:"):
+            return False
+        context = ssl.create_default_context(cafile=to.ca_file) if to.ca_file else httpx.create_ssl_context()
+        if to.cert_file:
+            context.load_cert_chain(to.cert_file, to.key_file)
+        return context
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _answer(response: httpx.Response, until: float) -> bytes:
+    status = response.status_code
+    if not response.is_success:
+        headers = response.headers
+        wait = seconds_from(headers.get("retry-after"), headers.get("date")) if status in _THROTTLING else None
+        raise Undelivered(f"HTTP {status}", retry_after=wait, hopeless=status in _HOPELESS)
+    body = b""
+    for part in response.iter_bytes():
+        body += part
+        if len(body) > LONGEST_ANSWER:
+            raise Undelivered(f"HTTP {status}, but the answer is too long for an OTLP receiver's")
+        if time.monotonic() > until:
+            raise Undelivered(f"HTTP {status}, but the answer does not end")
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    if body and kind != "application/x-protobuf":
+        raise Undelivered(f"HTTP {status}, but no OTLP receiver answers with {kind[:60] or 'no content type'}")
+    return body
+
+
+class GrpcSender:
+    """OTLP/gRPC."""
+
+    def __init__(self, to: Destination) -> None:
+        self._to = to
+        self._channel: Any = None
+
+    def send(self, body: bytes, seconds: float) -> bytes:
+        import grpc  # only those who use it pay for it
+
+        signal = self._to.signal
+        method = f"/opentelemetry.proto.collector.{signal}.v1.{signal.capitalize()}Service/Export"
+        metadata = [(name.lower(), value) for name, value in self._to.headers().items()]
+        try:
+            if self._channel is None:
+                self._channel = self._connected()
+            answer: bytes = self._channel.unary_unary(method)(body, timeout=seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            self.close()  # a channel that failed waits longer and longer before it connects again
+            code, details = error.code(), error.details() or ""
+            hopeless = code is grpc.StatusCode.INVALID_ARGUMENT
+            raise Undelivered(f"{code.name}: {details[:300]}", hopeless=hopeless) from error
+        except (OSError, ValueError) as error:
+            raise Undelivered(type(error).__name__) from error
+        return answer
+
+    def _connected(self) -> Any:
+        import grpc
+
+        to = self._to
+        compression = grpc.Compression.Gzip if to.compressed else grpc.Compression.NoCompression
+        host = to.url.partition("://")[2].partition("/")[0] or to.url
+        if to.plain:
+            return grpc.insecure_channel(host, compression=compression)
+        files = (to.ca_file, to.key_file, to.cert_file)
+        parts = [_content(file) if file else None for file in files]
+        return grpc.secure_channel(host, grpc.ssl_channel_credentials(*parts), compression=compression)
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+
+def _content(file: str) -> bytes:
+    with open(file, "rb") as opened:  # noqa: PTH123 the name comes from a standard variable, as text
+        return opened.read()
+
+
+def sender_for(to: Destination) -> Sender:
+    """The way to this destination; nothing is connected yet."""
+    return GrpcSender(to) if to.protocol == "grpc" else HttpSender(to)

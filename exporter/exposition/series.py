@@ -1,0 +1,31 @@
+"""The series of a family as every output tells them: label values that fit any receiver, no two rows alike."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from exporter.exposition.catalogue import Family, Sample, Value
+from exporter.model.snapshot import Labels, Snapshot
+
+LONGEST_VALUE = 128
+# Surrogates have no UTF-8 form; control characters and line separators would break somebody's terminal or parser.
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def fit(value: str) -> str:
+    """A label value that any receiver can take: not too long, and text through and through."""
+    return value[:LONGEST_VALUE] if value.isprintable() else UNFIT.sub("\ufffd", value[:LONGEST_VALUE])
+
+
+def constant_names(snapshot: Snapshot) -> Labels:
+    """The names of the constant labels: those of any source are there on all of them."""
+    return tuple(sorted({name for state in snapshot.sources for name in state.constant_labels}))
+
+
+def rows_of(family: Family[Any], samples: Iterable[Sample], names: Labels) -> dict[Labels, Value]:
+    """The family's rows by the values of `names`, its own labels and those of `group_by`; no two are the same."""
+    rows: dict[Labels, Value] = {}
+    for labels, value in samples:
+        values = (*map(fit, labels), *("",) * (len(names) - len(labels)))
+        rows[values] = family.merge(rows[values], value) if values in rows else value
+    return rows

@@ -1,0 +1,95 @@
+"""Dashboards: equal to what the generator makes, and tied to the catalogue."""
+
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+import pytest
+
+from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES
+from tests.deploy.queries import DASHBOARDS, dashboards, faults_in, known_labels, metrics_in, panel_queries, rules
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = spec_from_file_location("generate", DASHBOARDS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_committed_dashboards_are_what_the_generator_makes(generator: ModuleType) -> None:
+    made = generator.files()
+
+    assert {file.name: text for file, text in made.items()} == {
+        file.name: file.read_text() for file in DASHBOARDS.glob("*.json")
+    }, "run python deploy/dashboards/generate.py"
+
+
+def test_every_family_of_the_catalogue_is_in_a_dashboard_or_a_rule() -> None:
+    read = {name for query in panel_queries() for name in metrics_in(query.expr)}
+    read |= {name for rule in rules() for name in metrics_in(rule["expr"])}
+
+    families = {family.name for family in FAMILIES} | {family.name for family in EXPORTER_FAMILIES}
+    assert families - read - {name.removesuffix("_bucket") for name in read} == set()
+
+
+def test_panels_read_only_metrics_and_labels_that_exist() -> None:
+    known = known_labels()
+
+    assert [(query, fault) for query in panel_queries() for fault in faults_in(query.expr, known)] == []
+
+
+def test_legends_name_only_labels_that_are_left_after_aggregation() -> None:
+    for query in panel_queries():
+        kept = set(re.findall(r"\w+", " ".join(re.findall(r"\bby \(([^)]*)\)", query.expr)))) or None
+        named = set(re.findall(r"{{(\w+)}}", query.legend))
+
+        assert kept is None or named <= kept, query
+
+
+@pytest.mark.parametrize("name", ["overview", "source", "vendor", "exporter"])
+def test_a_dashboard_is_ready_for_grafana_10(name: str) -> None:
+    dashboard = dashboards()[name]
+
+    assert dashboard["uid"] == f"vendor-alerts-{name}"
+    assert dashboard["schemaVersion"] >= 36
+    choice = dashboard["templating"]["list"][0]
+    assert (choice["name"], choice["type"], choice["query"]) == ("datasource", "datasource", "prometheus")
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    for panel in panels:
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["description"]
+        assert panel["type"] == "table" or panel["fieldConfig"]["defaults"]["unit"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.parametrize("name", ["overview", "vendor"])
+def test_alerts_can_be_narrowed_to_vendor_source_and_severity(name: str) -> None:
+    variables = [variable["name"] for variable in dashboards()[name]["templating"]["list"]]
+
+    assert variables == ["datasource", "vendor", "source", "severity"]
+
+
+def test_no_two_panels_lie_on_each_other() -> None:
+    for name, dashboard in dashboards().items():
+        taken: set[tuple[int, int]] = set()
+        for panel in dashboard["panels"]:
+            at = panel["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+
+            assert max(x for x, _ in cells) < 24, (name, panel["title"])
+            assert not cells & taken, (name, panel["title"])
+            taken |= cells
+
+
+def test_filters_follow_the_labels_a_metric_has(generator: ModuleType) -> None:
+    assert generator.filtered("sum(vendor_alerts_open)") == (
+        'sum(vendor_alerts_open{vendor=~"$vendor", source=~"$source", severity=~"$severity"})'
+    )
+    assert generator.filtered('vendor_source_requests_total{code="429"}[5m]') == (
+        'vendor_source_requests_total{code="429", vendor=~"$vendor", source=~"$source"}[5m]'
+    )
+    assert generator.filtered("vendor_exporter_build_info") == "vendor_exporter_build_info"

@@ -1,0 +1,109 @@
+"""Alert and recording rules: right by promtool, proven by cases, explained in runbooks, tied to the catalogue."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.deploy.queries import ROOT, RULES, RUNBOOKS, alerts, dashboards, faults_in, known_labels, rules
+
+ALERTS = alerts()
+VENDORS = ("BlueKing", "Huawei AOM", "Key-ASTROM", "Baidu BLS")
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    assert found, "promtool is missing (Debian package prometheus): without it nobody knows whether the rules ever fire"
+    return found
+
+
+def run(promtool: str, *arguments: str | Path) -> str:
+    done = subprocess.run([promtool, *map(str, arguments)], cwd=RULES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules(promtool: str) -> None:
+    said = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", "recording.yaml")
+
+    assert said.count("SUCCESS") == 2
+
+
+def test_every_alert_fires_in_its_case_and_is_silent_in_another(promtool: str) -> None:
+    files = sorted((RULES / "tests").glob("*.yaml"))
+
+    said = run(promtool, "test", "rules", *files)
+
+    cases = [case for file in files for case in yaml.safe_load(file.read_text())["tests"]]
+    print(f"{said.count('SUCCESS')} alerts proven by {len(cases)} promtool cases")
+    assert said.count("SUCCESS") == len(ALERTS)
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
+    proven = {}
+    for file in (RULES / "tests").glob("*.yaml"):
+        asked = [each for case in yaml.safe_load(file.read_text())["tests"] for each in case["alert_rule_test"]]
+        assert {each["alertname"] for each in asked} == {file.stem}
+        proven[file.stem] = {bool(each["exp_alerts"]) for each in asked}
+
+    assert proven == {name: {True, False} for name in ALERTS}
+
+
+def test_alerts_and_runbooks_match_one_to_one() -> None:
+    pages = {page.stem: page.read_text() for page in RUNBOOKS.glob("*.md")}
+
+    assert pages.keys() == ALERTS.keys()
+    for name, text in pages.items():
+        headings = re.findall(r"^##? ([A-Z].+)$", text, flags=re.MULTILINE)
+        assert headings == [name, "Meaning", "Likely causes", "What to run", "How it ends"]
+        assert f"`{ALERTS[name]['labels']['severity']}`" in text
+
+
+@pytest.mark.parametrize("name", [name for name in ALERTS if "Exporter" not in name])
+def test_a_runbook_names_the_likely_causes_for_every_vendor(name: str) -> None:
+    causes = (RUNBOOKS / f"{name}.md").read_text().split("## Likely causes")[1].split("## ")[0]
+
+    assert [vendor for vendor in VENDORS if vendor not in causes] == []
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_go_on(name: str) -> None:
+    rule = ALERTS[name]
+
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert (ROOT / "docs/runbooks" / rule["annotations"]["runbook_url"].rpartition("/docs/runbooks/")[2]).is_file()
+    assert rule["annotations"]["runbook_url"].endswith(f"/{name}.md")
+
+
+def test_alerts_and_dashboard_panels_match_one_to_one() -> None:
+    linked = [
+        (link["title"].removeprefix("Runbook: "), link["url"], dashboard["uid"])
+        for dashboard in dashboards().values()
+        for panel in dashboard["panels"]
+        for link in panel.get("links", ())
+    ]
+
+    notes = {name: rule["annotations"] for name, rule in ALERTS.items()}
+    assert sorted(linked) == sorted(
+        (name, note["runbook_url"], re.fullmatch(r"/d/([\w-]+)(\?var-source=.+)?", note["dashboard_url"])[1])  # type: ignore[index]
+        for name, note in notes.items()
+    )
+
+
+def test_rules_read_only_metrics_and_labels_that_exist() -> None:
+    known = known_labels()
+
+    assert {rule.get("alert") or rule["record"]: faults_in(rule["expr"], known) for rule in rules()} == {
+        rule.get("alert") or rule["record"]: [] for rule in rules()
+    }
+
+
+def test_every_recorded_series_is_read_by_a_rule() -> None:
+    recorded = [rule["record"] for rule in rules() if "record" in rule]
+
+    assert [name for name in recorded if not any(name in rule["expr"] for rule in rules())] == []

@@ -1,0 +1,351 @@
+"""The demo, a real Prometheus that scrapes it in both formats, and our rules: data everywhere, alerts fire and clear.
+
+A minute of the rules is a second here: the sources are polled every second instead of every minute, and each duration
+in the rules is divided by sixty.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.deploy.queries import RULES, panel_queries, rules
+
+pytestmark = pytest.mark.e2e
+
+SPEED = 60
+OWN = {
+    "defaults": {"interval": "1s", "timeout": "1s", "max_requests_per_second": 1000},
+    "metrics": {"alert_info": True, "stale_after": "5s"},
+}
+SECONDS = {"m": 60, "h": 3600, "d": 86400}
+
+Pair = tuple[str, str]
+Faults = Mapping[str, tuple[Mapping[str, Any], Sequence[str]]]
+# What each simulated vendor does wrong, and which alerts that must make fire and clear. The first takes its time and is
+# under way beside the others.
+PARTIAL: Faults = {
+    "blueking": (
+        {"faults": [{"kind": "status", "status": 500, "endpoint": "get_event_log"}]},
+        ["VendorSourcePollsPartial"],
+    ),
+}
+FAULTS: Sequence[Faults] = [
+    {
+        "huawei_aom": (
+            {"faults": [{"kind": "status", "status": 401}]},
+            ["VendorSourceAuthFailing", "VendorSourceDown", "VendorSourceStale"],
+        ),
+        "key_astrom": (
+            {"faults": [{"kind": "status", "status": 429}]},
+            ["VendorSourceRateLimited", "VendorSourceDown", "VendorSourceStale"],
+        ),
+        "baidu_bls": (
+            {"faults": [{"kind": "status", "status": 403}]},
+            ["VendorSourcePermissionMissing", "VendorSourceDown", "VendorSourceStale"],
+        ),
+    },
+    {
+        "huawei_aom": ({"faults": [{"kind": "slow_headers", "seconds": 0.85}]}, ["VendorSourcePollSlow"]),
+        "key_astrom": ({"skew_seconds": 300}, ["VendorSourceClockSkew"]),
+    },
+]
+# Dashboard queries that are rightly empty while all is well, by panel and legend, and why.
+ONLY_UNDER_FAULTS = {
+    ("Failed polls by reason", "{{source}} {{reason}}"): "no poll fails",
+    ("Requests not answered with 2xx", "{{source}} {{code}}"): "every request is answered",
+}
+NEVER = {
+    ("Requests to the receiver", "{{instance}} {{signal}}"): "the demo pushes nothing by OTLP",
+    ("Requests to the receiver", "{{instance}} {{signal}} failed"): "the demo pushes nothing by OTLP",
+    ("Dropped", "{{instance}} {{signal}}"): "the demo pushes nothing by OTLP",
+    ("Unknown values by field", "{{source}} {{field}}"): "the simulated vendors send nothing their manuals do not name",
+    ("Records remembered", "{{source}} {{kind}} forgotten"): "it takes more than a million records",
+}
+
+
+def sped_up(text: str) -> str:
+    """Rules with every duration divided."""
+    return re.sub(
+        r"(?<=[\[ ])(\d+)([mhd])(?=[\]\s)])",
+        lambda found: f"{int(found[1]) * SECONDS[found[2]] // SPEED}s",
+        text,
+    )
+
+
+def until(done: Callable[[], Any], what: str, *, seconds: float = 60.0) -> Any:
+    """What `done` returns as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < end, f"did not happen within {seconds:g} s: {what}"
+        time.sleep(0.25)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def process(folder: Path, name: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives as long as the block; its log is part of any failure."""
+    log = folder / f"{name}.log"
+    # The demo keeps its configuration in a temporary folder, here one that we know.
+    environ = {**os.environ, "TMPDIR": str(folder)}
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environ) as running:
+        try:
+            yield running
+            assert running.poll() is None
+        except Exception as error:
+            error.add_note(f"{name} said last: {log.read_text()[-3000:]}")
+            raise
+        finally:
+            running.terminate()
+            try:
+                running.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                running.kill()
+
+
+@contextmanager
+def text_only(exporter: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Forwards to the exporter asking for the plain text format, which Prometheus 2.42 never does by itself.
+
+    Its port, and the headers as Prometheus sent them and as the exporter answered.
+    """
+    seen: dict[str, str] = {}
+
+    class Forwarder(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen["asked"] = self.headers["Accept"]
+            try:
+                answer = httpx.get(exporter + self.path, headers={"Accept": "text/plain"}, trust_env=False)
+            except httpx.TransportError:
+                self.send_error(502)
+                return
+            seen["answered"] = answer.headers["Content-Type"]
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forwarder) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1], seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Prometheus:
+    """Asks a Prometheus."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def _get(self, path: str, **parameters: str) -> httpx.Response:
+        return httpx.get(self._url + path, params=parameters, trust_env=False, timeout=10)
+
+    def is_ready(self) -> bool:
+        try:
+            return self._get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        answer = self._get("/api/v1/query", query=expr).json()
+        assert answer["status"] == "success", (expr, answer)
+        return list(answer["data"]["result"])
+
+    def firing(self) -> dict[Pair, set[str]]:
+        """The scrape jobs for which each pair of alert and source fires."""
+        jobs: dict[Pair, set[str]] = {}
+        for alert in self._get("/api/v1/alerts").json()["data"]["alerts"]:
+            if alert["state"] == "firing":
+                labels = alert["labels"]
+                jobs.setdefault((labels["alertname"], labels.get("source", "")), set()).add(labels.get("job", ""))
+        return jobs
+
+    def fired(self, *alerts: Pair) -> None:
+        self._happened("fired", alerts, lambda jobs: jobs in ({"openmetrics", "text"}, {""}))
+
+    def cleared(self, *alerts: Pair) -> None:
+        self._happened("cleared", alerts, lambda jobs: not jobs)
+
+    def _happened(self, what: str, alerts: Sequence[Pair], has: Callable[[set[str]], bool]) -> None:
+        begun = time.monotonic()
+        waiting = list(alerts)
+
+        def done() -> bool:
+            firing = self.firing()
+            for alert in [alert for alert in waiting if has(firing.get(alert, set()))]:
+                print(f"  {what:8}{time.monotonic() - begun:5.1f} s  {' '.join(alert)}")
+                waiting.remove(alert)
+            return not waiting
+
+        until(done, f"{what}: {waiting}", seconds=75)
+
+
+def write_config(folder: Path, jobs: dict[str, int]) -> Path:
+    for name in ("alerts.yaml", "recording.yaml"):
+        (folder / name).write_text(sped_up((RULES / name).read_text()))
+    file = folder / "prometheus.yaml"
+    file.write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+                "rule_files": ["alerts.yaml", "recording.yaml"],
+                "scrape_configs": [
+                    {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+                    for name, port in jobs.items()
+                ],
+            }
+        )
+    )
+    return file
+
+
+def test_rules_are_sped_up_in_every_place() -> None:
+    text = sped_up((RULES / "alerts.yaml").read_text() + (RULES / "recording.yaml").read_text())
+
+    assert re.findall(r"\[\d+s\]|offset \d+s|for: \d+s", text)
+    assert not re.findall(r"\[\d+[mhd]\]|offset \d+[mhd]|for: \d+[mhd]", text)
+
+
+def test_alerts_fire_and_clear_and_every_query_has_data(tmp_path: Path) -> None:
+    prometheus_command = shutil.which("prometheus")
+    assert prometheus_command, "prometheus is missing (Debian package): without it no rule ever meets a real scrape"
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(OWN))
+    port, prometheus_port = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    demo = (sys.executable, "-m", "exporter", "demo", f"--web.listen-address=127.0.0.1:{port}", f"--config.file={own}")
+    with ExitStack() as stack:
+        first_run = stack.enter_context(ExitStack())
+        exporter = first_run.enter_context(process(tmp_path, "demo", *demo))
+        text_port, seen = stack.enter_context(text_only(url))
+        config = write_config(tmp_path, {"openmetrics": port, "text": text_port})
+        stack.enter_context(
+            process(
+                tmp_path,
+                "prometheus",
+                prometheus_command,
+                f"--config.file={config}",
+                f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{prometheus_port}",
+            )
+        )
+        prometheus = Prometheus(f"http://127.0.0.1:{prometheus_port}")
+        until(prometheus.is_ready, "Prometheus is ready")
+        until(lambda: len(prometheus.query("vendor_source_up == 1")) == 8, "four sources are up in two formats")
+        settings_file = next(tmp_path.glob("vendor-alert-exporter-*/demo.yaml"))
+        settings = settings_file.read_text()
+
+        assert_both_formats_tell_the_same(prometheus, url, seen)
+        assert_all_have_data(prometheus, skip={*ONLY_UNDER_FAULTS, *NEVER})
+        switch(settings, PARTIAL, on=True)
+        assert_fire(prometheus, settings, FAULTS[0])
+        assert_all_have_data(prometheus, skip=NEVER, only=ONLY_UNDER_FAULTS)
+        assert_clear(prometheus, settings, FAULTS[0])
+        prometheus.fired(*alerts_of(PARTIAL))
+        switch(settings, PARTIAL, on=False)
+        assert_fire(prometheus, settings, FAULTS[1])
+        settings_file.write_text("sources: 7")
+        exporter.send_signal(signal.SIGHUP)
+        prometheus.fired(("VendorExporterConfigReloadFailed", ""))
+        settings_file.write_text(settings)
+        exporter.send_signal(signal.SIGHUP)
+        prometheus.cleared(("VendorExporterConfigReloadFailed", ""))
+        assert_clear(prometheus, settings, FAULTS[1])
+        prometheus.cleared(*alerts_of(PARTIAL))
+        first_run.close()
+        prometheus.fired(("VendorExporterAbsent", ""), ("VendorExporterDown", ""))
+        stack.enter_context(process(tmp_path, "demo", *demo))
+        prometheus.cleared(("VendorExporterAbsent", ""), ("VendorExporterDown", ""))
+
+
+def assert_both_formats_tell_the_same(prometheus: Prometheus, url: str, seen: dict[str, str]) -> None:
+    """Prometheus asks for OpenMetrics, the forwarder for text; the same series come of both."""
+    asked = httpx.get(f"{url}/metrics", headers={"Accept": seen["asked"]}, trust_env=False)
+    assert asked.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert seen["answered"].startswith("text/plain")
+
+    def series() -> list[set[frozenset[tuple[str, str]]]]:
+        return [
+            {
+                frozenset((name, value) for name, value in each["metric"].items() if name not in {"job", "instance"})
+                for each in prometheus.query(f'{{__name__=~"vendor_.+", job="{job}"}}')
+            }
+            for job in ("openmetrics", "text")
+        ]
+
+    def same() -> int:
+        openmetrics, text = series()
+        return len(text) if openmetrics == text else 0
+
+    print(f"{until(same, 'both formats tell the same series')} series in either format")
+
+
+def assert_all_have_data(prometheus: Prometheus, *, skip: Any, only: Any = None) -> None:
+    """Every recording rule and dashboard query returns samples."""
+    queries = {(rule["record"], ""): rule["record"] for rule in rules() if "record" in rule and only is None}
+    queries |= {(query.panel, query.legend): query.expr for query in panel_queries()}
+    for (panel, legend), expr in queries.items():
+        if (panel, legend) in skip or (only is not None and (panel, legend) not in only):
+            continue
+        found = until(partial(prometheus.query, expr), f"{panel} {legend}: {expr}", seconds=45)
+        print(f"{len(found):5} samples  {panel} {legend}")
+
+
+def switch(settings: str, faults: Faults, *, on: bool) -> None:
+    """Tells the simulation of the demo what goes wrong at each vendor from now on."""
+    endpoints = {source["vendor"]: httpx.URL(source["endpoint"]) for source in json.loads(settings)["sources"].values()}
+    for vendor, (body, _) in faults.items():
+        control = endpoints[vendor].copy_with(path=f"/-/simulation/{vendor}")
+        assert httpx.put(control, json=body if on else {}, trust_env=False).status_code == 200
+
+
+def alerts_of(faults: Faults) -> list[Pair]:
+    return [(alert, f"demo-{vendor.replace('_', '-')}") for vendor, (_, alerts) in faults.items() for alert in alerts]
+
+
+def assert_fire(prometheus: Prometheus, settings: str, faults: Faults) -> None:
+    critical = {alert for alert in prometheus.firing() if alert[0] == "VendorAlertsCriticalOpen"}
+    assert not set(alerts_of(faults)) & prometheus.firing().keys()
+
+    switch(settings, faults, on=True)
+
+    prometheus.fired(*alerts_of(faults))
+    # A source that has stopped answering has no all-clear to give.
+    stale = {source for alert, source in prometheus.firing() if alert == "VendorSourceStale"}
+    held = {alert for alert in critical if alert[1] in stale}
+    assert held <= prometheus.firing().keys()
+    print(f"  {len(held)} of {len(stale)} stale sources keep their critical alerts firing")
+
+
+def assert_clear(prometheus: Prometheus, settings: str, faults: Faults) -> None:
+    switch(settings, faults, on=False)
+
+    prometheus.cleared(*alerts_of(faults))
