@@ -2,7 +2,8 @@
 
 import logging
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import anyio
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceUnreachable
-from exporter.model.reading import Poll, Reading, Window
+from exporter.model.reading import Poll, Reading, Unfinished, Window
 from exporter.polling.cadence import delay_after, first_delay
 from exporter.polling.lookback import window_after
 from exporter.state.book import SourceBook
@@ -101,6 +102,7 @@ class Poller:
             self._watermark = poll.vendor_now
             self._counted_from = poll.window.counted_from
         self._tell(poll.error, before.failures_in_a_row)
+        self._tell_rejected(poll.readings)
         self._published()
         return delay
 
@@ -110,6 +112,13 @@ class Poller:
             log.warning("source %s: poll failed (%s): %s", self.name, error.reason, error)
         elif error is None and failures_before:
             log.info("source %s: answers again after %d failed polls", self.name, failures_before)
+
+    def _tell_rejected(self, readings: Sequence[Reading]) -> None:
+        """Logs what could not be read: one line per kind, never one per record."""
+        rejected = [one for reading in readings if not isinstance(reading, Unfinished) for one in reading.rejected]
+        for kind, count in Counter(one.kind for one in rejected).items():
+            why = next(one.why for one in rejected if one.kind is kind)
+            log.warning("source %s: records that cannot be read: %d of %s; %s", self.name, count, kind, why[:200])
 
     def _window(self) -> Window:
         window = window_after(

@@ -231,9 +231,10 @@ class SourceBook:
         counted: list[Alert] = []
         again = baseline = 0
         opened, pasts, seen = self._open, self._past, self._ledger.seen  # a first poll opens thousands
+        any_closed = bool(self._ledger.tracked[Kind.ALERT])
         for alert in alerts:
             key, started_at = alert.key, alert.started_at
-            past = seen(Kind.ALERT, key)
+            past = seen(Kind.ALERT, key) if any_closed else None
             if isinstance(past, _Past):  # closed before, open again under the same key
                 self._ledger.forget(Kind.ALERT, key)
                 again += 1

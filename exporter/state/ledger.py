@@ -1,9 +1,18 @@
 """Ledger: remembers the identity of every record, so that each is counted exactly once; bounded."""
 
 from collections import Counter, OrderedDict
+from hashlib import sha256
 
 from exporter.model.records import Kind
 from exporter.model.snapshot import Labels
+
+# Longer than any id that a vendor documents, and what is made of it.
+LONGEST_KEY = 250
+
+
+def _identity(kind: Kind, key: str) -> tuple[Kind, str]:
+    """What is remembered of a key: itself, or its digest where that is shorter, so that none takes much memory."""
+    return kind, key if len(key) <= LONGEST_KEY else sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Ledger:
@@ -21,7 +30,7 @@ class Ledger:
 
     def seen(self, kind: Kind, key: str) -> object | None:
         """The mark of an identity met before, now most recently seen; None for a new one."""
-        identity = (kind, key)
+        identity = _identity(kind, key)
         mark = self._marks.get(identity)
         if mark is not None:
             self._marks.move_to_end(identity)
@@ -29,7 +38,7 @@ class Ledger:
 
     def remember(self, kind: Kind, key: str, mark: object) -> None:
         """Keeps an identity with its mark, which is never None."""
-        identity = (kind, key)
+        identity = _identity(kind, key)
         if identity not in self._marks:
             self.tracked[kind] += 1
         self._marks[identity] = mark
@@ -37,7 +46,7 @@ class Ledger:
 
     def forget(self, kind: Kind, key: str) -> None:
         """Drops an identity that is kept elsewhere from now on."""
-        if self._marks.pop((kind, key), None) is not None:
+        if self._marks.pop(_identity(kind, key), None) is not None:
             self.tracked[kind] -= 1
 
     def shrink(self, elsewhere: int) -> None:

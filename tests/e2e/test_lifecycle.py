@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -108,7 +109,10 @@ class Exporter:
     def polls_on(self) -> None:
         """Waits until every source has succeeded in a poll that began from now on."""
         for _ in range(2):  # the first may be under way
-            until(lambda now=time.time(): min(self._by_source(LAST_SUCCESS).values()) > now)
+            until(partial(self._succeeded_since, time.time()))
+
+    def _succeeded_since(self, moment: float) -> bool:
+        return min(self._by_source(LAST_SUCCESS).values()) > moment
 
     def ends(self, number: int) -> int:
         """The exit code after a signal; TimeoutExpired if it does not end as soon as it promises."""

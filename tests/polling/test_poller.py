@@ -9,7 +9,8 @@ import pytest
 from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import Fact, LabelSets
-from exporter.model.reading import OpenAlerts, Reading, Window
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Window
+from exporter.model.records import Kind
 from exporter.polling.poller import Poller
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import SourceConfig, Vendor
@@ -213,3 +214,17 @@ async def test_the_first_window_is_asked_again_once_the_vendors_clock_is_known()
 
     assert [round((window.end - START).total_seconds()) for window in source.windows] == [0, 1200]
     assert [round((window.counted_from - START).total_seconds()) for window in source.windows] == [0, 1200]
+
+
+async def test_records_that_cannot_be_read_are_one_line_per_kind(caplog: pytest.LogCaptureFixture) -> None:
+    alerts = [Rejected(Kind.ALERT, f"id {number} is missing") for number in range(1000)]
+    notices = [Rejected(Kind.NOTICE, "x" * 1000)]
+    poller = poller_for(ScriptedSource(says(OpenAlerts([], alerts), Happened([], [*alerts, *notices]))))
+
+    await poller.poll()
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "source s: records that cannot be read: 2000 of alert; id 0 is missing",
+        f"source s: records that cannot be read: 1 of notice; {'x' * 200}",
+    ]

@@ -1,6 +1,7 @@
-"""The long runs: walks, churn and flood, each for one vendor; a line of figures, and whether the promise held."""
+"""The long runs: walks, churn, flood, hostile answers; each for one vendor: a line of figures, and whether it held."""
 
 import gc
+import logging
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,11 +17,13 @@ from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.simulation.world import Pace
 from tests.builders import START
 from tests.rig import Rig
+from tests.test_hostile import CASES, survive
 from tests.walks import Figures, Step, Walk, a_step
 
 STEPS = 10_000
 DAYS = 30
 STEPS_PER_WALK = 100
+INPUTS = 2_000
 # Thirty days in which alerts come and go all the time, polled every five minutes.
 CHURN = Pace(between_alerts=60.0, life=1800.0, between_anomalies=900.0, severity_changed=0.1)
 GROUPS: list[str] = ["name", "policy"]
@@ -144,4 +147,22 @@ def flood(vendor: str, share: float) -> tuple[str, bool]:
     return trio.run(storm, clock=MockClock(autojump_threshold=0))
 
 
-RUNS: dict[str, Callable[[str, float], tuple[str, bool]]] = {"walks": walks, "churn": churn, "flood": flood}
+def hostile(vendor: str, share: float) -> tuple[str, bool]:
+    """Answers spoilt at random, others each time: none is a crash, and what comes of each can be scraped."""
+    logging.disable()
+    lines: list[str] = []
+    for of_vendor, more in CASES:
+        if of_vendor == vendor:
+            try:
+                lines.append(survive(vendor, more, round(INPUTS * share), repeatable=False))
+            except Exception as error:  # noqa: BLE001 whatever it is, it is the finding
+                return f"{error}\n{''.join(getattr(error, '__notes__', ()))}", False
+    return "; ".join(lines), True
+
+
+RUNS: dict[str, Callable[[str, float], tuple[str, bool]]] = {
+    "walks": walks,
+    "churn": churn,
+    "flood": flood,
+    "hostile": hostile,
+}

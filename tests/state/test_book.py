@@ -389,3 +389,16 @@ def test_a_vanished_alert_keeps_its_place_for_the_end_that_comes_late() -> None:
     book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert()])))
 
     assert counts(book).closed == {("critical", str(CloseReason.VANISHED)): 1}
+
+
+def test_a_key_of_any_length_is_counted_once_and_little_is_kept_of_it() -> None:
+    book = a_book()
+    alike = ["x" * 1_000_000 + end for end in ("a", "b")]
+    notices = [a_notice(key) for key in alike]
+
+    for _ in range(2):
+        state = book.enter(a_poll(Happened(notices)))
+
+    assert state.records["notice", "new"] == 2
+    assert state.records["notice", "duplicate"] == 2
+    assert max(len(key) for _, key in book._ledger._marks) < 300

@@ -37,6 +37,7 @@ _CLOSE_REASONS = frozenset({None, "", "POLICY_MODIFIED"})
 _NOT_YET = frozenset({"", "NOT_SENT"})
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
+_NONE_LISTED = (msgspec.Raw(b""), msgspec.Raw(b"null"))
 _EXECUTIONS = msgspec.json.Decoder(list[msgspec.Raw])
 _EXECUTION = msgspec.json.Decoder(Execution)
 
@@ -66,15 +67,15 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
     ended_at = moment_from(alarm.end_time) if reason else None
     policy = (alarm.policy and alarm.policy.name) or ""
     store = alarm.object
-    unmapped = []
+    unmapped: tuple[str, ...] = ()
     if state not in STATES:
-        unmapped.append("state")
+        unmapped += ("state",)
     if severity is Severity.UNKNOWN and level and level.upper() not in severities:
-        unmapped.append("severity")
-    if (not started_at and alarm.start_time) or (reason and not ended_at and alarm.end_time):
-        unmapped.append("time")
+        unmapped += ("severity",)
+    if (started_at is None and alarm.start_time) or (reason and ended_at is None and alarm.end_time):
+        unmapped += ("time",)
     if alarm.close_reason not in _CLOSE_REASONS:
-        unmapped.append("close_reason")
+        unmapped += ("close_reason",)
     return Alert(
         key=alarm.id,
         severity=severity,
@@ -86,7 +87,7 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
         policy=policy,
         resource_type=(store and store.log_store_name) or "",
         provider=(store.project or "default") if store else "",
-        unmapped=tuple(unmapped),
+        unmapped=unmapped,
     )
 
 
@@ -108,6 +109,8 @@ class Told(NamedTuple):
 
 def told_from(alarm: Alarm) -> Told | None:
     """What a record's executions tell; None where it does not list any, which is not the same as none."""
+    if alarm.executions in _NONE_LISTED:
+        return None
     try:
         listed = _EXECUTIONS.decode(alarm.executions)
     except msgspec.MsgspecError:

@@ -142,9 +142,10 @@ class BaiduBlsSource:
     def _alert_from(self, alarm: Alarm, window: Window) -> Alert:
         """The alert, with the severity it is known by where this record does not tell one."""
         alert = alert_from(alarm, self._severities)
-        known = window.open_alerts.get(alert.key)
-        if known is not None and not level_of(alarm):
-            return msgspec.structs.replace(alert, severity=known.severity)
+        if alert.severity is Severity.UNKNOWN and not level_of(alarm):
+            known = window.open_alerts.get(alert.key)
+            if known is not None:
+                return msgspec.structs.replace(alert, severity=known.severity)
         return alert
 
     # Details.
@@ -213,7 +214,7 @@ class _Found:
     @property
     def missing(self) -> list[str]:
         """Alerts believed open that no list showed."""
-        return [key for key in self.window.open_alerts if key not in self.listed]
+        return [*(self.window.open_alerts.keys() - self.listed)]
 
     def place(self, alert: Alert) -> None:
         """Notes an alert; one that ended is not open, whatever else is said of it."""

@@ -85,8 +85,9 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
         kind, provider, namespace = metadata.resource_type, metadata.resource_provider, metadata.namespace
         if type(name) is not str:
             name = text(name)
+        key = record.event_sn
         return Alert(
-            key=_key_of(record),
+            key=key if type(key) is str and key else _key_of(record),
             severity=severity or Severity.UNKNOWN,
             started_at=started_at,
             appeared_at=appeared_at,
@@ -118,8 +119,6 @@ def event_from(record: payload.EventRecord) -> Event | None:
 
 
 def _key_of(record: payload.EventRecord) -> str:
-    if type(record.event_sn) is str and record.event_sn:
-        return record.event_sn
     if record.event_sn:
         return identity(record.event_sn, "event_sn")
     return f"{identity(record.id, 'id')}{_JOINED}{text(record.starts_at) or 0}"

@@ -205,8 +205,8 @@ class _Alarms:
 
     def missing(self) -> dict[str, Alert]:
         """The alarms believed open that no list has shown so far."""
-        known = self._believed_open.items()
-        return {key: alert for key, alert in known if key not in self.open and key not in self.ended}
+        known = self._believed_open
+        return {key: known[key] for key in known.keys() - self.open.keys() - self.ended.keys()}
 
 
 def _last_moment(alert: Alert) -> datetime:

@@ -1,0 +1,92 @@
+"""What cannot be used is refused in words that repeat nothing of it: clocks, cursors, nesting, proxies."""
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import httpx
+import msgspec
+import pytest
+from pydantic import ValidationError
+
+from exporter.errors import ConfigError, FetchError, Reason
+from exporter.logs import without_secrets
+from exporter.vendorkit.clock import VendorClock
+from exporter.vendorkit.contract import SourceConfig
+from exporter.vendorkit.http import Http
+from exporter.vendorkit.network import network_for
+from tests.builders import START
+
+
+def a_source(**settings: Any) -> SourceConfig:
+    return SourceConfig(vendor="acme", endpoint="https://vendor.invalid", **settings)
+
+
+@pytest.mark.parametrize(
+    "date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 1900 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "soon"]
+)
+def test_a_date_that_is_no_clock_teaches_nothing(date: str) -> None:
+    clock = VendorClock(lambda: START, lambda: 0.0)
+
+    clock.hear("Fri, 02 Jan 2026 03:24:05 GMT")
+    clock.hear(date)
+
+    assert clock.now() == START + timedelta(minutes=20)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("cursor", "status", "body", "why"),
+    [
+        ("x" * 100_000, 200, b"{}", "fits into no URL"),
+        ("", 200, b"[" * 100_000, "nested too deep"),
+        ("", 500, b'{"a":' * 100_000, "nested too deep"),
+    ],
+)
+async def test_a_cursor_or_an_answer_beyond_reason_fails_the_poll(
+    cursor: str, status: int, body: bytes, why: str
+) -> None:
+    answer = httpx.MockTransport(lambda _request: httpx.Response(status, content=body))
+    async with httpx.AsyncClient(transport=answer) as client:
+        http = Http(client, "http://vendor.invalid")
+        http.begin(anyio.current_time() + 60)
+
+        with pytest.raises(FetchError, match=why) as raised:
+            await http.ask(
+                "events",
+                "GET",
+                "/events",
+                query={"cursor": cursor},
+                read=msgspec.json.Decoder(list[Any]).decode,
+                judge=lambda _status, content: msgspec.json.decode(content),
+            )
+
+    assert raised.value.reason is Reason.BAD_RESPONSE
+    assert len(str(raised.value)) < 200
+
+
+UNUSABLE = ["socks5://u:s3cret@h:1", "ftp://u:s3cret@h", "u:s3cret@h:1", "http://u:s3/cret@h:1", "http://", "::"]
+
+
+@pytest.mark.parametrize("proxy", UNUSABLE)
+def test_a_proxy_that_is_none_is_refused_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError) as of_setting:
+        a_source(proxy=proxy)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigError, match="proxy environment variable") as of_variable:
+        network_for(a_source())
+
+    for error in (of_setting.value, of_variable.value):
+        assert "must be http://HOST:PORT" in str(error)
+        assert "s3" not in str(error)
+
+
+@pytest.mark.parametrize("proxy", [None, "none", "http://proxy.invalid:3128", "https://u:p%40ss-of-a-proxy@[::1]:1"])
+def test_the_password_of_a_proxy_is_no_text_for_a_log(proxy: str | None) -> None:
+    source = a_source(proxy=proxy)
+
+    network_for(source)
+
+    assert "p%40ss" not in repr(source)
+    if proxy and "@" in proxy:
+        assert without_secrets(f"p@ss-of-a-proxy {proxy}") == "*** https://u:***@[::1]:1"
