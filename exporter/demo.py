@@ -28,15 +28,17 @@ DEMO_INTERVAL = "5s"
 DEMO_PACE = Pace(between_alerts=6.0, life=180.0, between_anomalies=30.0)
 # No vendor has to be spared on loopback, and the first poll asks about an hour of history.
 DEMO_RATE = 1000
-HISTORY = timedelta(hours=1)
+HISTORY = timedelta(minutes=20)
 
 
-def simulators(seed: int, speed: float, now: datetime, pace: Pace = DEMO_PACE) -> list[Simulator]:
-    """One simulator per vendor, each over a world of its own that has an hour of history."""
+def simulators(
+    seed: int, speed: float, now: datetime, pace: Pace = DEMO_PACE, history: timedelta = HISTORY
+) -> list[Simulator]:
+    """One simulator per vendor, each over a world of its own that has lived for a while."""
     found = []
     for place, name in enumerate(sorted(load_all())):
         module = import_module(f"exporter.vendors.{name}.simulator")
-        world = World(module.TRAITS, seed=seed * 1000 + place, start=now - HISTORY, pace=pace, speed=speed)
+        world = World(module.TRAITS, seed=seed * 1000 + place, start=now - history, pace=pace, speed=speed)
         world.advance(now)
         found.append(module.simulator_for(world))
     return found

@@ -138,7 +138,7 @@ def test_the_sdk_reads_notified_histories(url: str, simulator: SimulatedAom) -> 
     simulator.world.tell(alarm, Channel.PHONE)
     simulator.world.tell(alarm, Channel.SMS, failure=(FailureReason.NOT_SUBSCRIBED, ""))
     simulator.world.tell(alarm, Channel.EMAIL, failure=(FailureReason.REJECTED, "Topic not found."))
-    simulator.world.tell(alarm, Channel.IM, settles_after=60)
+    simulator.world.tell(alarm, Channel.IM, settles_after=3600)
     event_sn = listed(url, "active_alert", "alarm").events[0].event_sn
     client = client_of(url)
 
