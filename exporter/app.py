@@ -1,6 +1,7 @@
 """Puts the parts together: builds sources, starts, reloads and stops them."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -334,6 +335,8 @@ def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> in
 
     # Polling and rendering compute for tens of milliseconds; a scrape must not wait 5 ms, the default, for each turn.
     sys.setswitchinterval(0.0005)
+    # What was imported stays: a full collection that need not walk it is a pause of a few milliseconds less.
+    gc.freeze()
     try:
         anyio.run(daemon.run, started)
     finally:

@@ -312,6 +312,7 @@ def survive(vendor: str, settings_: Mapping[str, Any], inputs: int, *, repeatabl
     @given(ways=st.lists(SPOILT, min_size=1, max_size=4), first=st.booleans())
     @example(ways=[Spoilt(headers=("Date", "Fri, 31 Dec 9999 23:59:59 GMT"))], first=False)
     @example(ways=[Spoilt(headers=("Date", "Mon, 01 Jan 0001 00:00:00 GMT"))], first=True)
+    @example(ways=[Spoilt(headers=("X-Subject-Token", "\xe9"))], first=True)
     @example(ways=[Spoilt(body="deep list")], first=False)
     @example(ways=[Spoilt(body="deep map", status=500)], first=True)
     def check(ways: list[Spoilt], first: bool) -> None:

@@ -153,7 +153,7 @@ class PasswordAuth(httpx.Auth):
                     self._token, self._renew_at = self._token_from(response)
                     fetched = True
                 token = self._token
-            request.headers["X-Auth-Token"] = _header_value("the token of IAM", token)
+            request.headers["X-Auth-Token"] = token.read()
             response = yield request
             if response.status_code != 401 or fetched:
                 return
@@ -190,8 +190,8 @@ class PasswordAuth(httpx.Auth):
                 f"IAM: {error}", reason=error.reason, repeat=error.repeat, retry_after=error.retry_after
             ) from None
         token = response.headers.get("X-Subject-Token")
-        if not token:
-            raise SourceUnintelligible(f"IAM: HTTP {response.status_code} without the header X-Subject-Token")
+        if not (token and token.isascii() and token.isprintable()):
+            raise SourceUnintelligible(f"IAM: HTTP {response.status_code} without a usable header X-Subject-Token")
         return Secret(token), self._now() + _USED_LIFE * _life_from(response.content)
 
 
