@@ -81,7 +81,7 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
             if started_at and arrived_at and started_at < arrived_at <= latest:
                 appeared_at = arrived_at
         ended_at = moment_from_ms(record.ends_at, "ends_at") if record.ends_at else None
-        name, resource = metadata.event_name, metadata.resource_id
+        name = metadata.event_name
         kind, provider, namespace = metadata.resource_type, metadata.resource_provider, metadata.namespace
         if type(name) is not str:
             name = text(name)
@@ -93,7 +93,7 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
             appeared_at=appeared_at,
             ended_at=ended_at,
             close_reason=_ending(started_at, ended_at, record.timeout) if ended_at else None,
-            title=f"{name} on {resource}" if resource else name,
+            title=name,
             name=name,
             resource_type=kind if type(kind) is str else text(kind),
             provider=provider.lower() if type(provider) is str else text(provider),

@@ -17,7 +17,6 @@ class Metadata(msgspec.Struct, gc=False):
     event_type: Scalar = None
     resource_provider: Scalar = None
     resource_type: Scalar = None
-    resource_id: Scalar = None
     namespace: Scalar = None
 
 

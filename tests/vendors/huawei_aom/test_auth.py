@@ -280,7 +280,7 @@ async def test_a_token_refused_at_once_is_not_renewed() -> None:
         ({"status_code": 429, "json": None}, Reason.RATE_LIMITED, "IAM: HTTP 429"),
         ({"status_code": 503, "json": None}, Reason.SERVER_ERROR, "IAM: HTTP 503"),
         ({"status_code": 404, "json": None}, Reason.NOT_FOUND, "IAM: HTTP 404"),
-        ({"headers": {}}, Reason.BAD_RESPONSE, "without the header X-Subject-Token"),
+        ({"headers": {}}, Reason.BAD_RESPONSE, "without a usable header X-Subject-Token"),
     ],
 )
 async def test_a_failure_of_iam_is_the_failure_of_the_call(answer: dict[str, Any], reason: Reason, says: str) -> None:
