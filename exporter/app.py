@@ -382,7 +382,7 @@ def push_for(config: Config) -> "Push | None":
             import grpc  # noqa: F401 the sender imports it when it connects
         from exporter.exposition.otlp import Encoder, Push
     except ImportError as error:
-        missing = f"needs {error.name}, which is not installed; pip install vendor-alert-exporter[otlp]"
+        missing = "needs packages that are not installed; run pip install vendor-alert-exporter[otlp]"
         raise ConfigError(f"otlp: {missing}") from error
     address = address_from(config.web.listen_address)
     host = socket.gethostname()
