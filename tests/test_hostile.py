@@ -50,6 +50,7 @@ RAW: Mapping[str, bytes] = {
     "minus nothing": b"-0",
     "lone surrogate": b'"\\ud83d broken"',
     "no UTF-8": b'"\xff\xfe\xc0\xaf"',
+    "no UTF-8 in a code": b'{"code": "\xff", "error_code": "\xff", "message": "\xff"}',
     "overlong": b'"\xf0\x80\x80\xaf"',
     "same key twice": b'{"id": 1, "id": "2", "id": null}',
     "long text": b'"' + b"x" * 1_000_000 + b'"',
@@ -313,6 +314,7 @@ def survive(vendor: str, settings_: Mapping[str, Any], inputs: int, *, repeatabl
     @example(ways=[Spoilt(headers=("Date", "Fri, 31 Dec 9999 23:59:59 GMT"))], first=False)
     @example(ways=[Spoilt(headers=("Date", "Mon, 01 Jan 0001 00:00:00 GMT"))], first=True)
     @example(ways=[Spoilt(headers=("X-Subject-Token", "\xe9"))], first=True)
+    @example(ways=[Spoilt(body="no UTF-8 in a code", status=401)], first=True)
     @example(ways=[Spoilt(body="deep list")], first=False)
     @example(ways=[Spoilt(body="deep map", status=500)], first=True)
     def check(ways: list[Spoilt], first: bool) -> None:

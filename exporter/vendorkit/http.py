@@ -158,7 +158,10 @@ def _shape(response: httpx.Response, error: Exception) -> str:
 def judged(response: httpx.Response, judge: Judge = no_opinion) -> FetchError:
     """What an answer that is no success means: the vendor's own word first, else the HTTP status."""
     status = response.status_code
-    error = judge(status, response.content) or by_status(status)
+    try:
+        error = judge(status, response.content) or by_status(status)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        error = by_status(status)
     if isinstance(error, SourceThrottled) and error.retry_after is None:
         error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
     return error

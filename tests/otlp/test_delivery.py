@@ -218,7 +218,7 @@ def test_an_answer_no_receiver_gives_is_a_failure(
         received.reply = reply
         push = pushes("http/protobuf", received.url, "metrics")
 
-        wait_until(lambda: push.deliveries().failures["metrics"] > 0)
+        wait_until(lambda: push.deliveries().failures["metrics"] > 0 and said in caplog.text)
 
         assert said in caplog.text
 

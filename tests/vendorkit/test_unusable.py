@@ -36,15 +36,18 @@ def test_a_date_that_is_no_clock_teaches_nothing(date: str) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("cursor", "status", "body", "why"),
+    ("cursor", "status", "body", "why", "reason"),
     [
-        ("x" * 100_000, 200, b"{}", "fits into no URL"),
-        ("", 200, b"[" * 100_000, "nested too deep"),
-        ("", 500, b'{"a":' * 100_000, "nested too deep"),
+        ("x" * 100_000, 200, b"{}", "fits into no URL", Reason.BAD_RESPONSE),
+        ("", 200, b"[" * 100_000, "nested too deep", Reason.BAD_RESPONSE),
+        ("", 200, b'["\xff"]', "no valid JSON", Reason.BAD_RESPONSE),
+        ("", 500, b'{"a":' * 100_000, "HTTP 500", Reason.SERVER_ERROR),
+        ("", 401, b'{"a": "\xff"}', "HTTP 401", Reason.AUTH),
+        ("", 403, b"<html>", "HTTP 403", Reason.PERMISSION),
     ],
 )
 async def test_a_cursor_or_an_answer_beyond_reason_fails_the_poll(
-    cursor: str, status: int, body: bytes, why: str
+    cursor: str, status: int, body: bytes, why: str, reason: Reason
 ) -> None:
     answer = httpx.MockTransport(lambda _request: httpx.Response(status, content=body))
     async with httpx.AsyncClient(transport=answer) as client:
@@ -61,7 +64,7 @@ async def test_a_cursor_or_an_answer_beyond_reason_fails_the_poll(
                 judge=lambda _status, content: msgspec.json.decode(content),
             )
 
-    assert raised.value.reason is Reason.BAD_RESPONSE
+    assert raised.value.reason is reason
     assert len(str(raised.value)) < 200
 
 

@@ -96,5 +96,5 @@ def code_of(body: bytes) -> str:
     """The vendor's code in an answer's body; "" for a body without one."""
     try:
         return _CODED.decode(body).code or ""
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""

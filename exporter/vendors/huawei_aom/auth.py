@@ -200,6 +200,6 @@ def _life_from(body: bytes) -> timedelta:
     try:
         span = msgspec.json.decode(body, type=_TokenBody).token
         issued, expires = moment_from_text(span.issued_at, "issued_at"), moment_from_text(span.expires_at, "expires_at")
-    except (msgspec.DecodeError, ItemRejected):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ItemRejected):
         return _LIFE
     return expires - issued if issued and expires and expires > issued else _LIFE
