@@ -109,7 +109,9 @@ class Courier:
                 failures += 1
                 backoff = min(self._interval, 2.0 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 spreads load
                 pause = max(backoff, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
-            except Exception:  # a defect in telling must not end it for ever
+            except Exception:  # a defect in telling must not end it for ever, nor pass for a delivery
+                self.failures += 1
+                failures += 1
                 log.exception("OTLP: a defect kept %s from being sent", self.signal)
             if trouble and not before:
                 log.warning("OTLP: %s are not delivered, which is tried again and again: %s", self.signal, trouble)
