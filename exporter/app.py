@@ -78,6 +78,7 @@ class Watch:
     ) -> None:
         vendor = load_all()[config.vendor]
         self.config = config
+        self.metrics = metrics
         self.clock = VendorClock(now, anyio.current_time)
         self.book = SourceBook(_keeping(name, vendor, config, metrics))
         self._attempts = 0
@@ -144,6 +145,32 @@ def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) 
     )
 
 
+class Fleet:
+    """The sources being watched: made, kept and stopped as the configuration wants them."""
+
+    def __init__(
+        self, make: Callable[[str, SourceConfig, Metrics], Watch], start: Callable[[str, Watch], None]
+    ) -> None:
+        self.watches: dict[str, Watch] = {}
+        self._make = make
+        self._start = start
+
+    def follow(self, config: Config) -> None:
+        """Watches the sources of `config`; one that reads the same keeps its state and its counters."""
+        sources, metrics = config.sources, config.metrics
+        kept = {}
+        for name, watch in self.watches.items():
+            if sources.get(name) == watch.config and metrics == watch.metrics:
+                kept[name] = watch
+            else:
+                watch.scope.cancel()
+        fresh = {name: self._make(name, sources[name], metrics) for name in sources if name not in kept}
+        # Replaced as a whole: other threads look at it.
+        self.watches = {name: kept.get(name) or fresh[name] for name in sources}
+        for name, watch in fresh.items():
+            self._start(name, watch)
+
+
 class Daemon:
     """The running program: its sources, its web server, and what it shows."""
 
@@ -151,7 +178,7 @@ class Daemon:
         self._config = config
         self._health_file = health_file if config.web.listen_address == "none" else None
         self._load = load
-        self._watches: dict[str, Watch] = {}
+        self._fleet = Fleet(self._made, self._started)
         self._renderer = Renderer(version=version(), revision=revision())
         self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
         self._reloading = anyio.Lock()
@@ -191,8 +218,7 @@ class Daemon:
                 self._health_file.renew([])
             async with anyio.from_thread.BlockingPortal() as portal, anyio.create_task_group() as self._tasks:
                 self._portal = portal
-                for name, config in self._config.sources.items():
-                    self._watch(name, config)
+                self._fleet.follow(self._config)
                 self._tasks.start_soon(self._render_for_ever)
                 await self._until_stopped(signals)
                 self._portal = None
@@ -208,10 +234,13 @@ class Daemon:
         if self._push is not None:
             self._push.join(seconds)
 
-    def _watch(self, name: str, config: SourceConfig) -> None:
-        watch = self._watches[name] = Watch(name, config, self._config.metrics, published=self._publish)
+    def _made(self, name: str, config: SourceConfig, metrics: Metrics) -> Watch:
+        watch = Watch(name, config, metrics, published=self._publish)
         if self._push is not None and self._push.wants_occurrences:
             watch.book.occurrences = []
+        return watch
+
+    def _started(self, name: str, watch: Watch) -> None:
         self._tasks.start_soon(watch.run, name=f"source {name}")
 
     async def _until_stopped(self, signals: AsyncIterator[signal.Signals]) -> None:
@@ -243,16 +272,9 @@ class Daemon:
                 return "\n".join(error.problems)
             old, self._config = self._config, config
             logs.setup(config.log.level, config.log.format)
-            for name, watch in list(self._watches.items()):
-                if config.sources.get(name) != watch.config or config.metrics != old.metrics:
-                    del self._watches[name]
-                    watch.scope.cancel()
-            for name in config.sources:
-                if name not in self._watches:
-                    self._watch(name, config.sources[name])
+            self._fleet.follow(config)
             if (config.web, config.otlp) != (old.web, old.otlp):
                 log.warning("changes under `web` and `otlp` take effect after a restart")
-            self._watches = {name: self._watches[name] for name in config.sources}
             self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
             self._publish()
             log.info("configuration reloaded")
@@ -265,17 +287,17 @@ class Daemon:
 
     def _stuck(self) -> list[str]:
         now = time.monotonic()  # the event loop's clock
-        return [name for name, watch in self._watches.copy().items() if not watch.poller.is_turning(now)]
+        return [name for name, watch in self._fleet.watches.items() if not watch.poller.is_turning(now)]
 
     def _waiting(self) -> list[str]:
-        watches = self._watches.copy()
+        watches = self._fleet.watches
         return [name for name in self._config.sources if name not in watches or not watches[name].book.state.polls]
 
     # What is shown.
 
     def _publish(self) -> None:
         self._news.set()
-        for watch in self._watches.values():
+        for watch in self._fleet.watches.values():
             if self._push is not None and watch.book.occurrences:
                 self._push.tell(watch.book.occurrences, own_now())
                 watch.book.occurrences = []
@@ -295,7 +317,7 @@ class Daemon:
     def _rendered(self) -> tuple[Snapshot, Exposition]:
         snapshot = Snapshot(
             at=own_now(),
-            sources=[watch.book.state for watch in self._watches.copy().values()],
+            sources=[watch.book.state for watch in self._fleet.watches.values()],
             group_by=self._config.metrics.group_by,
             reload=self._reloaded,
             deliveries=self._push.deliveries() if self._push is not None else None,

@@ -9,13 +9,14 @@ from typing import Any
 import anyio
 import msgspec
 
-from exporter.app import Watch
-from exporter.config import Metrics
+from exporter.app import Fleet, Watch
+from exporter.config import Config, Metrics
 from exporter.model.facts import Fact
 from exporter.model.snapshot import AlertCounts
 from exporter.simulation.network import SimulatedNetwork, Site
 from exporter.simulation.truth import Since, Truth
 from exporter.simulation.world import Pace, World
+from exporter.vendorkit.contract import SourceConfig
 from exporter.vendors import load_all
 from tests.builders import START
 
@@ -51,22 +52,38 @@ class Rig:
         given = self.simulator.settings("http://127.0.0.1:1") | settings
         if secrets_in is not None:
             given["auth"] = _in_files(given["auth"], secrets_in)
-        self.config = load_all()[vendor].config.model_validate(given)
+        self.given = given
         self.metrics = metrics or Metrics()
+        self.network = SimulatedNetwork(self.site)
         self.start()
 
     def start(self) -> None:
         """A new exporter, as after a restart: it remembers nothing, and what happened before it is its baseline."""
+        self.fleet = Fleet(self._made, lambda _name, _watch: None)
+        self.reload()
+
+    def reload(self, **settings: Any) -> None:
+        """The configuration read again, with these settings changed. Polling is up to the test."""
+        self.given |= settings
+        self.config = load_all()[self.simulator.vendor].config.model_validate(self.given)
+        self.fleet.follow(Config(metrics=self.metrics, sources={self.simulator.vendor: self.config}))
+
+    @property
+    def watch(self) -> Watch:
+        """The source as it is polled now."""
+        return self.fleet.watches[self.simulator.vendor]
+
+    def _made(self, name: str, config: SourceConfig, metrics: Metrics) -> Watch:
         self.started = self.now()
         self.first_success: datetime | None = None
         self.site.calls.clear()
         self.published = 0
-        self.watch = Watch(
-            self.simulator.vendor,
-            self.config,
-            self.metrics,
+        return Watch(
+            name,
+            config,
+            metrics,
             published=self._count,
-            network=SimulatedNetwork(self.site),
+            network=self.network,
             now=lambda: self.now() + self.own_clock_off,
         )
 

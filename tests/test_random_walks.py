@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from exporter.simulation.network import FaultKind
 from exporter.simulation.wire import Quirk
 from tests.rig import VENDORS
-from tests.walks import Step, Walk
+from tests.walks import OVERLAPS, Step, Walk
 
 polls = st.integers(1, 4)
 steps = st.one_of(
@@ -26,6 +26,7 @@ steps = st.one_of(
         Step, what=st.just("quirk"), polls=polls, quirk=st.sampled_from([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS])
     ),
     st.builds(Step, what=st.sampled_from(["burst", "restart", "recover"]), polls=polls),
+    st.builds(Step, what=st.just("reload"), overlap=st.none() | st.sampled_from(OVERLAPS), seconds=st.floats(0, 12)),
 )
 
 

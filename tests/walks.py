@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import msgspec
 
 from exporter.simulation.network import Fault, FaultKind
@@ -14,6 +15,7 @@ from tests.rig import LIVELY, Rig, expected, told
 
 # Opened alerts are compared by severity, so none may change before it is first seen.
 PACE = msgspec.structs.replace(LIVELY, between_alerts=80.0, severity_changed=0.0)
+OVERLAPS = ["6m", "10m", "25m"]
 DETAILS = {
     "baidu_bls": ("list_alarm_record", "describe_alarm_record"),
     "blueking": ("search_alert", "get_event_log", "search_action"),
@@ -23,7 +25,10 @@ DETAILS = {
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step of a walk: what is done, with what, for how many polls."""
+    """One step of a walk: what is done, with what, for how many polls.
+
+    A reload comes so many seconds into a poll; with another overlap it starts the source anew.
+    """
 
     what: str
     polls: int = 1
@@ -31,6 +36,8 @@ class Step(msgspec.Struct, frozen=True):
     endpoint: int | None = None
     times: int | None = None
     quirk: Quirk | None = None
+    overlap: str | None = None
+    seconds: float = 0.0
 
 
 class Figures(msgspec.Struct):
@@ -46,7 +53,8 @@ class Figures(msgspec.Struct):
 
 def a_step(chance: random.Random) -> Step:
     """A step as a seeded soak takes it; the property test draws the same steps."""
-    what = chance.choices(["live", "fault", "quirk", "burst", "restart", "recover"], [6, 5, 2, 1, 0.2, 0.3])[0]
+    kinds = {"live": 6, "fault": 5, "quirk": 2, "burst": 1, "restart": 0.2, "reload": 0.6, "recover": 0.3}
+    what = chance.choices([*kinds], [*kinds.values()])[0]
     return Step(
         what=what,
         polls=chance.randint(1, 3),
@@ -54,6 +62,8 @@ def a_step(chance: random.Random) -> Step:
         endpoint=chance.choice([None, 0, 1, 2]),
         times=chance.choice([None, 1, 2, 7]),
         quirk=chance.choice([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS]) if what == "quirk" else None,
+        overlap=chance.choice([None, *OVERLAPS]),
+        seconds=chance.uniform(0.0, 12.0),
     )
 
 
@@ -104,10 +114,33 @@ class Walk:
                 rig.start()
                 self._counted = 0
                 await self._poll(1)
+            case "reload":
+                await self._reload(step)
             case "recover":
                 await self._recover()
             case _:
                 await self._poll(step.polls)
+
+    async def _reload(self, step: Step) -> None:
+        """In the middle of a slow poll; a source that reads the same is not disturbed, any other begins anew."""
+        rig = self.rig
+        if step.overlap is not None:
+            await self._recover()
+        before, reads_the_same = rig.watch, step.overlap in {None, rig.given.get("overlap", "10m")}
+        rig.site.faults = [Fault(kind=FaultKind.SLOW_HEADERS, seconds=3.0)]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._poll, 1)
+            await anyio.sleep(step.seconds)
+            rig.reload(**({"overlap": step.overlap} if step.overlap is not None else {}))
+            rig.site.faults = []
+            if not reads_the_same:
+                tasks.cancel_scope.cancel()  # as its scope does to the task that the daemon gives a watch
+        if (rig.watch is before, before.scope.cancel_called) != (reads_the_same, not reads_the_same):
+            self.figures.mismatches.append(f"a reload with overlap {step.overlap} kept or stopped the wrong source")
+        if not reads_the_same:
+            await before.close()
+            self._counted = 0
+            await self._poll(1)
 
     async def _poll(self, times: int) -> None:
         await self.rig.polls(times)
@@ -130,6 +163,8 @@ class Walk:
             answered = Counter({key: count for key, count in rig.requests().items() if key[1] != "error"})
             if answered != +rig.site.calls:
                 self.figures.mismatches.append("requests are not what the vendor's access log shows")
+        if rig.network.in_use:
+            self.figures.mismatches.append(f"{rig.network.in_use} connections were not given back")
         self.figures.records += sum(state.records.values()) - self._counted
         self._counted = sum(state.records.values())
         rig.world.begin()

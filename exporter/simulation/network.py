@@ -151,9 +151,10 @@ async def delay_of(fault: Fault | None) -> None:
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, response: Response, fault: Fault | None) -> None:
+    def __init__(self, response: Response, fault: Fault | None, closed: Callable[[], None]) -> None:
         self._response = response
         self._fault = fault
+        self._closed = closed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -163,12 +164,20 @@ class _Body(httpx.AsyncByteStream):
         except ConnectionResetError as error:
             raise httpx.ReadError("simulated reset") from error
 
+    async def aclose(self) -> None:
+        """The connection may be used again."""
+        self._closed()
+
 
 class SimulatedNetwork(httpx.AsyncBaseTransport):
-    """The network as a transport: reaches sites in this process, on whatever clock the tests run."""
+    """The network as a transport: reaches sites in this process, on whatever clock the tests run.
+
+    `in_use` are its connections whose answer is not done with.
+    """
 
     def __init__(self, *sites: Site) -> None:
         self._sites = sites
+        self.in_use = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """What the simulated vendor sends, or the error a broken network gives."""
@@ -189,7 +198,12 @@ class SimulatedNetwork(httpx.AsyncBaseTransport):
         await delay_of(fault)
         response = site.respond(asked, fault)
         headers = {"Content-Type": response.content_type, **response.headers}
-        return httpx.Response(response.status, headers=headers, stream=_Body(response, fault), request=request)
+        self.in_use += 1
+        body = _Body(response, fault, self._release)
+        return httpx.Response(response.status, headers=headers, stream=body, request=request)
+
+    def _release(self) -> None:
+        self.in_use -= 1
 
 
 _ERRORS: Mapping[FaultKind, Exception] = {

@@ -6,7 +6,7 @@
 import argparse
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
 from tests.rig import VENDORS
@@ -24,8 +24,9 @@ def main() -> int:
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         began = time.monotonic()
         asked = [(run, vendor) for run in given.runs or RUNS for vendor in given.vendor or VENDORS]
-        started = [(run, vendor, pool.submit(RUNS[run], vendor, given.share)) for run, vendor in asked]
-        for run, vendor, future in started:
+        started = {pool.submit(RUNS[run], vendor, given.share): (run, vendor) for run, vendor in asked}
+        for future in as_completed(started):
+            run, vendor = started[future]
             line, holds = future.result()
             failed += not holds
             print(f"{'ok  ' if holds else 'FAIL'} {run} {vendor}: {line}", flush=True)
