@@ -4,6 +4,7 @@
 """
 
 import argparse
+import logging
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument("--vendor", action="append", choices=VENDORS, help="only this one; may be repeated")
     given = parser.parse_args()
     failed = 0
-    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        max_workers=2, mp_context=get_context("spawn"), max_tasks_per_child=1, initializer=logging.disable
+    ) as pool:
         began = time.monotonic()
         asked = [(run, vendor) for run in given.runs or RUNS for vendor in given.vendor or VENDORS]
         started = {pool.submit(RUNS[run], vendor, given.share): (run, vendor) for run, vendor in asked}

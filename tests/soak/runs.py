@@ -1,7 +1,6 @@
 """The long runs: walks, churn, flood, hostile answers; each for one vendor: a line of figures, and whether it held."""
 
 import gc
-import logging
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -162,7 +161,6 @@ def flood(vendor: str, share: float) -> tuple[str, bool]:
 
 def hostile(vendor: str, share: float) -> tuple[str, bool]:
     """Answers spoilt at random, others each time: none is a crash, and what comes of each can be scraped."""
-    logging.disable()
     lines: list[str] = []
     for of_vendor, more in CASES:
         if of_vendor == vendor:
