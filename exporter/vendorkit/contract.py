@@ -44,9 +44,9 @@ class Tls(Settings):
     """How a source's TLS connection is secured."""
 
     ca_file: FilePath | None = None
-    """Certificates of the authorities to trust, PEM, instead of the built-in ones."""
+    """Certificates of the authorities to trust, PEM, instead of the built-in ones; read again when it changes."""
     cert_file: FilePath | None = None
-    """Client certificate, PEM."""
+    """Client certificate, PEM; read again, with its key, when it changes."""
     key_file: FilePath | None = None
     """Key of the client certificate, PEM."""
     insecure_skip_verify: bool = False

@@ -1,21 +1,86 @@
 """How a source reaches its vendor: TLS trust, proxy, and the client that signs and guards every request."""
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from exporter.errors import ConfigError
 from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.contract import SourceConfig, Tls, Vendor
+from exporter.vendorkit.contract import SourceConfig, Vendor
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
 from exporter.version import version
 
+log = logging.getLogger(__name__)
+
 # Passwords of proxies: kept, since the log knows to hide secrets for as long as they exist.
 _passwords: set[Secret] = set()
+
+
+class Trust:
+    """A TLS context of a source, which follows its files when they change: short-lived certificates need no restart.
+
+    An authority that is taken out of `ca_file` stays trusted until the next start.
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be read, or holds no certificate or key that fits.
+    """
+
+    def __init__(self, ca: Path | None, cert: Path | None, key: Path | None, skip_verify: bool) -> None:
+        self._ca, self._cert, self._key = ca, cert, key
+        self._seen = self._versions()
+        self._lost = False
+        self.context = ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context()
+        if skip_verify:
+            self.context.check_hostname = False
+            self.context.verify_mode = ssl.CERT_NONE
+        if cert is not None:
+            self.context.load_cert_chain(cert, key)
+
+    def renew(self) -> None:
+        """Reads files that have changed; while they cannot be used, what was read last stays in use."""
+        try:
+            versions = self._versions()
+            if versions == self._seen:
+                return
+            if self._cert is not None:
+                # Tried elsewhere first: a key that does not fit yet would spoil the context in use.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self._cert, self._key)
+                self.context.load_cert_chain(self._cert, self._key)
+            if self._ca is not None:
+                self.context.load_verify_locations(self._ca)
+        except OSError as error:
+            if not self._lost:
+                log.warning("changed certificates cannot be used, those read last stay in use: %s", error)
+            self._lost = True
+        else:
+            self._seen, self._lost = versions, False
+
+    def _versions(self) -> list[tuple[int, int, int]]:
+        stats = [file.stat() for file in (self._ca, self._cert, self._key) if file is not None]
+        return [(stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats]
+
+
+# Shared by sources that trust alike: reading all authorities takes long and much memory.
+_trust = lru_cache(maxsize=64)(Trust)
+
+
+class _TlsNetwork(httpx.AsyncHTTPTransport):
+    """The network, with certificates as their files hold them when a connection is made."""
+
+    def __init__(self, trust: Trust, **options: Any) -> None:
+        super().__init__(verify=trust.context, **options)
+        self._trust = trust
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer as it comes."""
+        self._trust.renew()
+        return await super().handle_async_request(request)
 
 
 def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
@@ -26,29 +91,20 @@ def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
         raise ConfigError(f"{config.endpoint}: the proxy environment variable for it {error}") from None
     if proxy is not None and (password := httpx.URL(proxy).password):
         _passwords.add(Secret(password))
-    needs_tls = config.endpoint.startswith("https:") or (proxy or "").startswith("https:")
-    limits = httpx.Limits(max_connections=config.max_concurrency, max_keepalive_connections=config.max_concurrency)
+    options: dict[str, Any] = {
+        "proxy": httpx.Proxy(proxy) if proxy else None,
+        "limits": httpx.Limits(
+            max_connections=config.max_concurrency, max_keepalive_connections=config.max_concurrency
+        ),
+    }
+    if not config.endpoint.startswith("https:") and not (proxy or "").startswith("https:"):
+        return httpx.AsyncHTTPTransport(verify=False, **options)
+    tls = config.tls
     try:
-        verify = _trust(config.tls) if needs_tls else False
-        return httpx.AsyncHTTPTransport(verify=verify, proxy=httpx.Proxy(proxy) if proxy else None, limits=limits)
-    except (OSError, ssl.SSLError, ValueError) as error:
+        trust = _trust(tls.ca_file, tls.cert_file, tls.key_file, tls.insecure_skip_verify)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{config.endpoint}: TLS cannot be set up: {error}") from error
-
-
-def _trust(tls: Tls) -> ssl.SSLContext:
-    return _context(tls.ca_file, tls.cert_file, tls.key_file, tls.insecure_skip_verify)
-
-
-@lru_cache(maxsize=64)
-def _context(ca_file: Path | None, cert: Path | None, key: Path | None, skip_verify: bool) -> ssl.SSLContext:
-    """A context shared by sources that trust alike: reading all authorities takes long and much memory."""
-    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
-    if skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if cert is not None:
-        context.load_cert_chain(cert, key)
-    return context
+    return _TlsNetwork(trust, **options)
 
 
 def client_for(

@@ -74,7 +74,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             raise SourceUnreachable(f"no complete answer within {self._timeout:g} s", reason=Reason.TIMEOUT) from None
         except httpx.TimeoutException as error:
             raise SourceUnreachable(f"no answer in time ({type(error).__name__})", reason=Reason.TIMEOUT) from error
-        except httpx.TransportError as error:
+        except (httpx.TransportError, OSError) as error:
+            # A server that refuses our certificate says so when we read, which httpx passes on as it comes.
             raise _unreachable(error) from error
         finally:
             endpoint = request.extensions.get("endpoint", "other")
@@ -119,7 +120,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 _ABOUT_THE_BODY = {b"content-encoding", b"content-length", b"transfer-encoding"}
 
 
-def _unreachable(error: httpx.TransportError) -> SourceUnreachable:
+def _unreachable(error: httpx.TransportError | OSError) -> SourceUnreachable:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
@@ -128,14 +129,14 @@ def _unreachable(error: httpx.TransportError) -> SourceUnreachable:
         cause = cause.__cause__ or cause.__context__
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "[SSL" in str(error):
         return SourceUnreachable("TLS: the handshake failed", reason=Reason.TLS)
-    what = {
+    words: dict[type[Exception], str] = {
         httpx.ConnectError: "cannot connect",
         httpx.ReadError: "the connection broke while reading the answer",
         httpx.WriteError: "the connection broke while sending",
         httpx.RemoteProtocolError: "the connection ended before the answer was complete",
         httpx.ProxyError: "the proxy refused",
-    }.get(type(error), type(error).__name__)
-    return SourceUnreachable(what, reason=Reason.CONNECTION)
+    }
+    return SourceUnreachable(words.get(type(error), type(error).__name__), reason=Reason.CONNECTION)
 
 
 def proxy_for(url: str, setting: str | None) -> str | None:

@@ -1,6 +1,5 @@
-"""A web server in its thread, and certificates made with openssl."""
+"""A web server in its thread, and certificates."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from exporter.exposition.prometheus import Renderer
 from exporter.exposition.web import Shown, WebServer
+from tests.certificates import make_certificate
 from tests.exposition.states import NOW, a_polled_state, a_snapshot
 
 Serve = Callable[..., WebServer]
@@ -55,20 +55,6 @@ def serve(shown: Shown, stopped: list[WebServer]) -> Iterator[Serve]:
     for server in servers:
         server.stop(0)
     stopped += servers
-
-
-def openssl(*arguments: str, cwd: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
-
-
-def make_certificate(directory: Path, name: str, *, issuer: str | None = None, san: str = "IP:127.0.0.1") -> None:
-    """NAME.pem and NAME.key in the directory, signed by the issuer or by itself."""
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
-    signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
-    use = "digitalSignature" if issuer else "keyCertSign"
-    extensions = ["-addext", f"subjectAltName={san}", "-addext", f"keyUsage={use}"]
-    about = ["-subj", f"/CN={name}", "-days", "30", *extensions]
-    openssl("req", "-x509", *key, *signed, *about, "-out", f"{name}.pem", cwd=directory)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import pytest
 from exporter.errors import ConfigError
 from exporter.exposition import webconfig
 from exporter.exposition.web import WebServer
-from tests.exposition.conftest import Serve, make_certificate
+from tests.certificates import make_certificate
+from tests.exposition.conftest import Serve
 
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
 OTHER_HASH = bcrypt.hashpw(b"fresh", bcrypt.gensalt(4)).decode()

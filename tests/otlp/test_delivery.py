@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 
-from exporter.exposition.courier import Backlog
+from exporter.exposition.courier import Backlog, Courier, Parcel
 from exporter.exposition.otlp import Encoder, Push
 from exporter.exposition.sender import Destination, HttpSender, Undelivered
 from exporter.model.alert import Severity
 from exporter.model.occurrence import Occurrence, What
 from tests.builders import START
-from tests.exposition.conftest import make_certificate
+from tests.certificates import make_certificate
 from tests.exposition.states import a_polled_state, a_snapshot
 from tests.otlp.receivers import GOOD, Received, Reply, grpc_receiver, http_receiver, wait_until
 
@@ -235,6 +235,31 @@ def test_a_receiver_is_left_alone_for_as_long_as_it_asks() -> None:
         sender.close()
 
     assert caught.value.retry_after == 120
+
+
+def test_a_defect_in_collecting_is_a_failure_and_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    collections = count()
+
+    def collect() -> Iterator[Parcel]:
+        match next(collections):
+            case 0:
+                raise ZeroDivisionError
+            case 1:
+                yield Parcel(b"", 1)
+
+    with http_receiver() as received:
+        url = f"{received.url}/v1/logs"
+        to = Destination(signal="logs", protocol="http/protobuf", url=url, headers=dict, timeout_seconds=1, plain=True)
+        courier = Courier(
+            to, interval_seconds=0.05, every_seconds=0.05, collect=collect, refused=lambda _answer: (0, ""), keeps=True
+        )
+        courier.start()
+        wait_until(lambda: courier.exports == 1)
+        courier.stop()
+        courier.join(5)
+
+    assert (courier.failures, courier.dropped, len(received.requests)) == (1, 0, 1)
+    assert "a defect kept logs from being sent" in caplog.text
 
 
 @both

@@ -1,13 +1,23 @@
 """Signatures against published vectors: the vendor's documented example and the output of its own SDK signers."""
 
+import warnings
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.vendors.baidu_bls.auth import auth_for, signature
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
+
+with warnings.catch_warnings():  # of how it is written
+    warnings.simplefilter("ignore")
+    from baidubce import utils
+    from baidubce.auth import bce_v1_signer
+    from baidubce.auth.bce_credentials import BceCredentials
 
 AT = datetime(2025, 11, 1, 12, 0, tzinfo=UTC)
 AK, SK = "ak0123456789abcdef0123456789abcd", "sk0123456789abcdef0123456789abcd"
@@ -67,6 +77,34 @@ def test_signs_as_the_vendors_sdk_does(
     method: str, path: str, query: str, headers: dict[str, str], expected: str
 ) -> None:
     assert signature(SK, PREFIX, method, path, query, headers) == expected
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning:baidubce.utils")
+@given(
+    st.lists(st.text(min_size=1, max_size=8).filter(lambda text: text not in {".", ".."}), max_size=4),
+    st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=5),
+    st.sampled_from(["GET", "POST"]),
+)
+def test_signs_whatever_path_and_query_as_the_vendors_sdk_does(
+    segments: list[str], parameters: dict[str, str], method: str
+) -> None:
+    url = httpx.URL("https://bls-log.bj.baidubce.com/" + "/".join(quote(text, safe="") for text in segments))
+    path, query = url.raw_path.decode(), urlencode(parameters, quote_via=quote)
+    written = {name.encode(): value.encode() for name, value in parameters.items()}
+    headers = {name.encode(): value.encode() for name, value in BASIC.items()}
+
+    sealed = bce_v1_signer.sign(
+        BceCredentials(AK, SK),
+        method.encode(),
+        b"/" + b"/".join(map(utils.normalize_string, segments)),
+        headers,
+        written,
+        int(AT.timestamp()),
+        1800,
+        sorted(headers),
+    )
+
+    assert signature(SK, PREFIX, method, path, query, BASIC) == sealed.decode().rpartition("/")[2]
 
 
 def test_signs_the_example_of_the_manual() -> None:

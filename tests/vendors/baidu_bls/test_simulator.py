@@ -1,11 +1,9 @@
 """The simulator, asked by a stranger: the vendor's own client, and by hand where it has no words."""
 
 import json
-import threading
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pytest
 
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.records import Channel, FailureReason
-from exporter.simulation.wire import Request
 from exporter.simulation.world import World
 from exporter.vendors.baidu_bls.simulator import (
     ACCESS_KEY,
@@ -23,6 +20,7 @@ from exporter.vendors.baidu_bls.simulator import (
     BaiduBlsSimulator,
     simulator_for,
 )
+from tests.served import served
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)  # the SDK's sources have escapes that Python calls invalid
@@ -62,31 +60,8 @@ def url(simulator: BaiduBlsSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            body = self.rfile.read(int(headers.get("content-length", 0)))
-            request = Request(method=self.command, path=path, query=query, headers=headers, body=body)
-            response = simulator.answer(request)
-            self.send_response(response.status)
-            self.send_header("Content-Type", response.content_type)
-            self.send_header("Content-Length", str(len(response.body)))
-            self.end_headers()
-            self.wfile.write(response.body)
-
-        do_POST = do_GET  # noqa: N815 the name the server calls
-
-        def log_message(self, *_args: Any) -> None:
-            """No log."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(simulator.answer) as base:
+        yield base
 
 
 def client_of(url: str, *, secret: str = SECRET_KEY, access_key: str = ACCESS_KEY) -> BlsClient:

@@ -1,10 +1,8 @@
 """The simulator, asked by a stranger: the vendor's own SDK over a socket, and by hand where the SDK has no words."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from exporter.vendors.huawei_aom.simulator import (
     SimulatedAom,
     simulator_for,
 )
+from tests.served import served
 
 # The SDK signs by the machine's clock: four minutes after its start, the simulated world is at the same time.
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=4)
@@ -64,33 +63,12 @@ def url(simulator: SimulatedAom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            simulator.world.advance(datetime.now(UTC))
-            response = simulator.answer(
-                Request(method=self.command, path=path, query=query, headers=headers, body=body)
-            )
-            self.send_response(response.status)
-            self.send_header("Content-Type", response.content_type)
-            self.send_header("Content-Length", str(len(response.body)))
-            self.end_headers()
-            self.wfile.write(response.body)
+    def answer(request: Request) -> Response:
+        simulator.world.advance(datetime.now(UTC))
+        return simulator.answer(request)
 
-        do_POST = do_GET  # noqa: N815 as the handler's base class wants it
-
-        def log_message(self, *_args: Any) -> None:
-            """No log."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(answer) as base:
+        yield base
 
 
 def client_of(url: str, secret_key: str = SECRET_KEY) -> AomClient:

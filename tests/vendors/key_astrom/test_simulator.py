@@ -1,10 +1,8 @@
 """The simulator, asked by a stranger: the public client of the API, and by hand where it has no words."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +14,7 @@ from exporter.model.alert import CloseReason, Severity
 from exporter.simulation.wire import Request, Response
 from exporter.simulation.world import World
 from exporter.vendors.key_astrom.simulator import ENVIRONMENT, TRAITS, KeyAstromSimulator, simulator_for
+from tests.served import served
 from tests.vendors.key_astrom.reading import NOW
 
 CURSOR = '{"listing":"events","size":2}'
@@ -38,27 +37,8 @@ def url(simulator: KeyAstromSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            response = simulator.answer(Request(method="GET", path=path, query=query, headers=headers))
-            self.send_response(response.status)
-            self.send_header("Content-Type", response.content_type)
-            self.send_header("Content-Length", str(len(response.body)))
-            self.end_headers()
-            self.wfile.write(response.body)
-
-        def log_message(self, *_args: Any) -> None:
-            """No log."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/e/{ENVIRONMENT}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(simulator.answer) as base:
+        yield f"{base}/e/{ENVIRONMENT}"
 
 
 def test_the_public_client_reads_events_types_and_problems(simulator: KeyAstromSimulator, url: str) -> None:
