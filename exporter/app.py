@@ -63,7 +63,8 @@ def own_now() -> datetime:
 class Watch:
     """One source being watched: its client, its memory, and the task that polls it.
 
-    Must be made inside the event loop; `network` replaces the real one in tests.
+    Must be made inside the event loop; `network` replaces the real one in tests. What happened since `counts_from`
+    counts, in seconds of the event loop's clock: that of the source it takes the place of, else now.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class Watch:
         metrics: Metrics,
         *,
         published: Callable[[], None],
+        counts_from: float | None = None,
         network: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], datetime] = own_now,
     ) -> None:
         vendor = load_all()[config.vendor]
+        self.name = name
         self.config = config
         self.metrics = metrics
         self.clock = VendorClock(now, anyio.current_time)
@@ -101,8 +104,17 @@ class Watch:
             now=now,
             published=published,
             attempts=lambda: self._attempts,
+            counts_from=counts_from if counts_from is not None else anyio.current_time(),
         )
         self.scope = anyio.CancelScope()
+
+    def adopt(self, metrics: Metrics) -> bool:
+        """Shows its alerts by these settings from the next poll on; False where its counters cannot go on with them."""
+        if (metrics.group_by, metrics.group_limit) != (self.metrics.group_by, self.metrics.group_limit):
+            return False
+        self.metrics = metrics
+        self.book.keep(_keeping(self.name, load_all()[self.config.vendor], self.config, metrics))
+        return True
 
     async def run(self) -> None:
         """Polls until the scope is cancelled; then closes the connections, which no poll uses any more."""
@@ -149,7 +161,9 @@ class Fleet:
     """The sources being watched: made, kept and stopped as the configuration wants them."""
 
     def __init__(
-        self, make: Callable[[str, SourceConfig, Metrics], Watch], start: Callable[[str, Watch], None]
+        self,
+        make: Callable[[str, SourceConfig, Metrics, float | None], Watch],
+        start: Callable[[str, Watch], None],
     ) -> None:
         self.watches: dict[str, Watch] = {}
         self._make = make
@@ -157,14 +171,17 @@ class Fleet:
 
     def follow(self, config: Config) -> None:
         """Watches the sources of `config`; one that reads the same keeps its state and its counters."""
-        sources, metrics = config.sources, config.metrics
+        sources, metrics, before = config.sources, config.metrics, self.watches
         kept = {}
-        for name, watch in self.watches.items():
-            if sources.get(name) == watch.config and metrics == watch.metrics:
+        for name, watch in before.items():
+            if sources.get(name) == watch.config and watch.adopt(metrics):
                 kept[name] = watch
             else:
                 watch.scope.cancel()
-        fresh = {name: self._make(name, sources[name], metrics) for name in sources if name not in kept}
+        counted = {name: watch.poller.counted_until for name, watch in before.items()}
+        fresh = {
+            name: self._make(name, sources[name], metrics, counted.get(name)) for name in sources if name not in kept
+        }
         # Replaced as a whole: other threads look at it.
         self.watches = {name: kept.get(name) or fresh[name] for name in sources}
         for name, watch in fresh.items():
@@ -234,8 +251,8 @@ class Daemon:
         if self._push is not None:
             self._push.join(seconds)
 
-    def _made(self, name: str, config: SourceConfig, metrics: Metrics) -> Watch:
-        watch = Watch(name, config, metrics, published=self._publish)
+    def _made(self, name: str, config: SourceConfig, metrics: Metrics, counts_from: float | None) -> Watch:
+        watch = Watch(name, config, metrics, published=self._publish, counts_from=counts_from)
         if self._push is not None and self._push.wants_occurrences:
             watch.book.occurrences = []
         return watch
@@ -266,10 +283,10 @@ class Daemon:
                 config = await anyio.to_thread.run_sync(self._load)
                 check(config)
             except ConfigError as error:
-                self._reloaded = msgspec.structs.replace(self._reloaded, successful=False)
-                self._publish()
-                log.error("reload failed, the old configuration stays: %s", "; ".join(error.problems))  # noqa: TRY400
-                return "\n".join(error.problems)
+                return self._not_reloaded(error.problems)
+            except Exception:
+                log.exception("a defect kept the configuration from being read")
+                return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
             old, self._config = self._config, config
             logs.setup(config.log.level, config.log.format)
             self._fleet.follow(config)
@@ -279,6 +296,12 @@ class Daemon:
             self._publish()
             log.info("configuration reloaded")
             return None
+
+    def _not_reloaded(self, problems: Sequence[str]) -> str:
+        self._reloaded = msgspec.structs.replace(self._reloaded, successful=False)
+        self._publish()
+        log.error("reload failed, the old configuration stays: %s", "; ".join(problems))
+        return "\n".join(problems)
 
     # Called from the web server's thread.
 
@@ -340,10 +363,6 @@ def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> in
     Raises:
         ConfigError: the configuration is wrong, or the address cannot be had.
     """
-    # Until the daemon itself hears signals: an end is no failure, and what a reload would read is being read anyway.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = of_this_shard(load())
     logs.setup(config.log.level, config.log.format)
     check(config)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,7 +126,18 @@ def _health_file(args: argparse.Namespace) -> "HealthFile":
     return healthfile.HealthFile(config.file_from(layers["file"], layers["environ"]))
 
 
+def _end_quietly() -> None:
+    """Until the daemon itself hears signals an end is no failure, and what a reload would read is being read anyway.
+
+    Comes before anything large is imported: the first process of a container hears no signal that it does not handle.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(OK))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _run(args: argparse.Namespace) -> int:
+    _end_quietly()
     from exporter import app
 
     return app.run(lambda: _load(args), _health_file(args))
@@ -197,6 +209,7 @@ def _print_table(reports: Sequence["PollReport"]) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    _end_quietly()
     from exporter import demo
 
     return demo.demo(_given(args), os.environ)

@@ -375,6 +375,9 @@ def load_web(*, file: Path | None, flags: Mapping[str, Any], environ: Mapping[st
     return web
 
 
+_VARIABLE = "the variable "
+
+
 class _Settings:
     """The merged layers, where each value came from, and every problem met."""
 
@@ -397,20 +400,31 @@ class _Settings:
             document = yaml_file.load(file)
             if not isinstance(document, dict | None):
                 raise ConfigError(f"{file}: must be a map of sections such as `sources:`")
-            self.document = _rooted(document or {}, file.parent)
+            try:
+                self.document = _rooted(document or {}, file.parent)
+            except RecursionError:
+                raise ConfigError(f"{file}: an anchor holds an alias of itself") from None
         # What names a source's vendor comes first: it decides what the other variables of the source may be.
         for rest in sorted(ours, key=lambda rest: (rest.count("__"), not rest.endswith("__VENDOR"), rest)):
             self._variable(*ours[rest], rest.lower())
         for flag, value in flags.items():
-            self._put(FLAGS[flag], value, f"the flag --{flag}")
+            section, key = map(str, FLAGS[flag])
+            kind = keys_of(keys_of(Config)[section])[key]
+            given = _decoded(value, kind) if isinstance(value, str) else value
+            self._put(FLAGS[flag], given, f"the flag --{flag}")
 
     def _variable(self, variable: str, value: str, rest: str) -> None:
         path, kind = self._place(rest if rest != "web__config__file" else "web__config_file")  # named like its flag
         if path is None:
             self.problems.append(f"{variable}: unknown variable; it names no key of the configuration")
             return
+        *section, key = map(str, path)
+        rival = (*section, key.removesuffix("_file") if key.endswith("_file") else f"{key}_file")
+        if section[-1:] in (["auth"], ["otlp"]) and self._origins.get(rival, "").startswith(_VARIABLE):
+            self.problems.append(f"{variable}: is given twice, inline and as a file: keep one of the two")
+            return
         try:
-            self._put(path, _decoded(value, kind), f"the variable {variable}")
+            self._put(path, _decoded(value, kind), f"{_VARIABLE}{variable}")
         except ValueError as error:
             self.problems.append(f"{variable}: {error}")
 

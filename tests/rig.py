@@ -60,6 +60,7 @@ class Rig:
     def start(self) -> None:
         """A new exporter, as after a restart: it remembers nothing, and what happened before it is its baseline."""
         self.fleet = Fleet(self._made, lambda _name, _watch: None)
+        self.last_success = self.now()
         self.reload()
 
     def reload(self, **settings: Any) -> None:
@@ -73,8 +74,8 @@ class Rig:
         """The source as it is polled now."""
         return self.fleet.watches[self.simulator.vendor]
 
-    def _made(self, name: str, config: SourceConfig, metrics: Metrics) -> Watch:
-        self.started = self.now()
+    def _made(self, name: str, config: SourceConfig, metrics: Metrics, counts_from: float | None) -> Watch:
+        self.started = self.last_success
         self.first_success: datetime | None = None
         self.site.calls.clear()
         self.published = 0
@@ -83,6 +84,7 @@ class Rig:
             config,
             metrics,
             published=self._count,
+            counts_from=counts_from,
             network=self.network,
             now=lambda: self.now() + self.own_clock_off,
         )
@@ -98,8 +100,9 @@ class Rig:
         """One poll; notes when the first one succeeded."""
         began = self.now()
         await self.watch.poller.poll()
-        if self.first_success is None and self.watch.book.state.up:
-            self.first_success = began
+        if self.watch.book.state.up:
+            self.first_success = self.first_success or began
+            self.last_success = began
 
     async def polls(self, times: int, every: float = 60.0) -> None:
         """So many polls, an interval apart."""

@@ -47,6 +47,7 @@ class Poller:
         now: Callable[[], datetime],
         published: Callable[[], None],
         attempts: Callable[[], int],
+        counts_from: float,
     ) -> None:
         self.name = name
         self.book = book
@@ -61,8 +62,10 @@ class Poller:
         self._interval = config.interval
         self._watermark: datetime | None = None
         self._counted_from: datetime | None = None
-        self._started = anyio.current_time()
-        self._turned = self._started
+        self._started = counts_from
+        self.counted_until = counts_from
+        """Until when, by the event loop's clock, all that happened is counted: the start of the last good poll."""
+        self._turned = anyio.current_time()
 
     def is_turning(self, now: float) -> bool:
         """Whether the loop has turned within 3 intervals and a timeout; what the vendor does is no matter."""
@@ -87,7 +90,8 @@ class Poller:
     async def poll(self) -> timedelta:
         """One poll, entered into the book; how long after its start the next one is due."""
         before = self.book.state
-        poll = await self._read()
+        began = anyio.current_time()
+        poll = await self._read(began)
         took = timedelta(seconds=poll.duration_seconds)
         failures = before.failures_in_a_row + 1 if poll.error else 0
         delay = delay_after(self._interval, failures, poll.error, took=took)
@@ -101,6 +105,7 @@ class Poller:
         if poll.error is None:
             self._watermark = poll.vendor_now
             self._counted_from = poll.window.counted_from
+            self.counted_until = began
         self._tell(poll.error, before.failures_in_a_row)
         self._tell_rejected(poll.readings)
         self._published()
@@ -134,8 +139,8 @@ class Poller:
             return msgspec.structs.replace(window, counted_from=self._counted_from)
         return window
 
-    async def _read(self) -> Poll:
-        started, started_at, attempts = anyio.current_time(), self._now(), self._attempts()
+    async def _read(self, started: float) -> Poll:
+        started_at, attempts = self._now(), self._attempts()
         deadline = started + self._interval.total_seconds()
         self._http.begin(deadline)
         window = self._window()

@@ -81,8 +81,13 @@ class SourceBook:
             label_sets=keeping.label_sets,
             facts=frozenset(),
             interval_seconds=keeping.interval.total_seconds(),
-            stale_after_seconds=max(keeping.stale_after, 3 * keeping.interval).total_seconds(),
+            stale_after_seconds=_stale_after(keeping),
         )
+
+    def keep(self, keeping: Keeping) -> None:
+        """Goes on by other settings, whose `group_by` and `group_limit` are the same."""
+        self._keeping = keeping
+        self.state = msgspec.structs.replace(self.state, stale_after_seconds=_stale_after(keeping))
 
     @property
     def open_alerts(self) -> Mapping[str, Alert]:
@@ -430,3 +435,7 @@ _MOVES = tuple(
 def _differs(before: Alert, alert: Alert) -> bool:
     """Whether something changed that a metric shows."""
     return any(getattr(before, field) != getattr(alert, field) for field in _MOVES)
+
+
+def _stale_after(keeping: Keeping) -> float:
+    return max(keeping.stale_after, 3 * keeping.interval).total_seconds()

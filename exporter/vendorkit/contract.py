@@ -28,13 +28,19 @@ from exporter.vendorkit.transport import checked_proxy
 
 
 def _no_credentials_in(url: str) -> str:
-    """The URL as a string without a trailing slash; refuses one that carries a user, a query or a fragment."""
+    """The URL without a trailing slash, its scheme in lower case; refuses one with a user, a query or a fragment."""
     parsed = AnyHttpUrl(url)
+    try:
+        taken = httpx.URL(url)  # it is stricter than pydantic, and the one that has to cope with it
+    except httpx.InvalidURL:
+        taken = httpx.URL()
+    if not taken.host or url != url.strip():
+        raise ValueError("must be a URL such as https://api.example.com, without spaces, line breaks or strange hosts")
     if parsed.username or parsed.password:
         raise ValueError("must not carry a user name or password")
     if parsed.query or parsed.fragment:
         raise ValueError("must not carry a query or fragment")
-    return url.rstrip("/")
+    return taken.scheme + url[len(taken.scheme) :].rstrip("/")
 
 
 BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_extra={"format": "uri"})]

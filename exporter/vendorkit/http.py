@@ -111,13 +111,18 @@ class Http:
             except RecursionError:
                 raise SourceUnintelligible("the answer is nested too deep to be the API's") from None
 
-        return await AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
-            wait=_pause,
-            stop=self._is_last,
-            sleep=anyio.sleep,
-            reraise=True,
-        )(attempt)
+        try:
+            return await AsyncRetrying(
+                retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
+                wait=_pause,
+                stop=self._is_last,
+                sleep=anyio.sleep,
+                reraise=True,
+            )(attempt)
+        except FetchError as error:
+            if error.retry_after is not None and anyio.current_time() + error.retry_after >= self._deadline:
+                error.reason = Reason.RATE_LIMITED  # the next poll waits as long as it asked us to
+            raise
 
     def _is_last(self, state: RetryCallState) -> bool:
         return state.attempt_number >= ATTEMPTS or anyio.current_time() + state.upcoming_sleep >= self._deadline
@@ -162,7 +167,7 @@ def judged(response: httpx.Response, judge: Judge = no_opinion) -> FetchError:
         error = judge(status, response.content) or by_status(status)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         error = by_status(status)
-    if isinstance(error, SourceThrottled) and error.retry_after is None:
+    if error.repeat and error.retry_after is None:
         error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
     return error
 

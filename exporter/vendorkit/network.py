@@ -97,7 +97,7 @@ def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
             max_connections=config.max_concurrency, max_keepalive_connections=config.max_concurrency
         ),
     }
-    if not config.endpoint.startswith("https:") and not (proxy or "").startswith("https:"):
+    if "https" not in {httpx.URL(url).scheme for url in (config.endpoint, proxy or "")}:
         return httpx.AsyncHTTPTransport(verify=False, **options)
     tls = config.tls
     try:

@@ -10,6 +10,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from exporter.errors import SourceRefused
 from exporter.vendorkit.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,16 @@ class Secret:
             else:
                 self._lost = False
         return self._value
+
+    def for_header(self, name: str) -> str:
+        """The value now; raises SourceRefused if no HTTP header can carry it, which says so of this `name`.
+
+        The HTTP library would refuse it as well, in words that hold it.
+        """
+        value = self.read()
+        if not (value.isascii() and value.isprintable()):
+            raise SourceRefused(f"{name} holds characters that no HTTP header can carry")
+        return value
 
     def _load(self, file: Path) -> None:
         stat = file.stat()  # follows links: Kubernetes swaps a symlink to change all keys of a Secret at once

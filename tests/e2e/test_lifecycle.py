@@ -59,6 +59,20 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+# What is imported first takes its time.
+SLOW_START = """
+import sys, time
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "exporter.app":
+            print("importing", flush=True)
+            time.sleep(30)
+sys.meta_path.insert(0, Slow())
+from exporter.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 class Exporter:
     """A running exporter, its configuration file and its log."""
 
@@ -211,6 +225,15 @@ def test_a_signal_before_anything_is_set_up_ends_the_process(tmp_path: Path) -> 
         assert process.wait(timeout=STOP_SECONDS) == 0
 
 
+@SIGNALS
+def test_a_signal_before_anything_is_imported_ends_the_process(tmp_path: Path, vendors: Vendors, number: int) -> None:
+    with exporter(tmp_path, vendors.config("blueking"), code=("-c", SLOW_START)) as running:
+        until(lambda: "importing" in running.told())
+
+        assert running.ends(number) == 0
+    assert "Traceback" not in running.told()
+
+
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, vendors: Vendors) -> None:
     with exporter(tmp_path, vendors.config("blueking")) as running, running.connected() as raw:
         # A request whose body does not come keeps the server waiting for the end of it.
@@ -314,6 +337,8 @@ def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path, vendors: Vendor
             '{"sources": {"blueking": {"vendor": "acme"}}}',
             "[" * 100_000,
             "\x00",
+            "sources: &a {x: *a}",
+            json.dumps(config).replace("http://127.0.0.1", "https://\\u2603.example"),
         ):
             running.file.write_text(bad)
             answers.append(running.post("/-/reload"))

@@ -94,6 +94,7 @@ def poller_for(source: ScriptedSource, **config: Any) -> Poller:
         now=now,
         published=lambda: None,
         attempts=lambda: 0,
+        counts_from=anyio.current_time(),
     )
 
 

@@ -40,9 +40,10 @@ class BceAuth(httpx.Auth):
     def _sign(self, request: httpx.Request, at: datetime) -> None:
         signed = {"host": request.headers["host"], "x-bce-date": at.strftime(TIME_FORMAT)}
         if self._keys.session_token is not None:
-            signed["x-bce-security-token"] = self._keys.session_token.read()
+            signed["x-bce-security-token"] = self._keys.session_token.for_header("session_token")
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
-        prefix = f"bce-auth-v1/{self._keys.access_key.read()}/{signed['x-bce-date']}/{EXPIRES_AFTER_SECONDS}"
+        access_key = self._keys.access_key.for_header("access_key")
+        prefix = f"bce-auth-v1/{access_key}/{signed['x-bce-date']}/{EXPIRES_AFTER_SECONDS}"
         seal = signature(self._keys.secret_key.read(), prefix, request.method, path, query, signed)
         request.headers.update(signed)
         request.headers["Authorization"] = f"{prefix}/{';'.join(sorted(signed))}/{seal}"

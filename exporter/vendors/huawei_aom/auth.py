@@ -10,7 +10,7 @@ import anyio
 import httpx
 import msgspec
 
-from exporter.errors import ItemRejected, SourceRefused, SourceUnintelligible
+from exporter.errors import ItemRejected, SourceUnintelligible
 from exporter.vendorkit.fields import Scalar, moment_from_text
 from exporter.vendorkit.http import judged
 from exporter.vendorkit.secret import Secret
@@ -66,7 +66,7 @@ class AkSkAuth(httpx.Auth):
         headers["X-Sdk-Date"] = now.strftime("%Y%m%dT%H%M%SZ")
         headers["X-Project-Id"] = self._project_id
         if self._credentials.security_token is not None:
-            headers["X-Security-Token"] = _header_value("security_token", self._credentials.security_token)
+            headers["X-Security-Token"] = self._credentials.security_token.for_header("security_token")
         headers["Authorization"] = authorization_for(
             request, access_key=self._credentials.access_key, secret_key=self._credentials.secret_key.read()
         )
@@ -103,14 +103,6 @@ def canonical_request(request: httpx.Request, signed: Mapping[str, str]) -> str:
     )
 
 
-def _header_value(name: str, secret: Secret) -> str:
-    """The secret; the HTTP library would refuse one that no header can carry in words that hold it."""
-    value = secret.read()
-    if not (value.isascii() and value.isprintable()):
-        raise SourceRefused(f"{name} holds characters that no HTTP header can carry")
-    return value
-
-
 class TokenAuth(httpx.Auth):
     """Sends a token that somebody else renews."""
 
@@ -119,7 +111,7 @@ class TokenAuth(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Adds the token as it is now."""
-        request.headers["X-Auth-Token"] = _header_value("token", self._token)
+        request.headers["X-Auth-Token"] = self._token.for_header("token")
         yield request
 
 

@@ -5,7 +5,6 @@ from datetime import datetime
 
 import httpx
 
-from exporter.errors import SourceRefused
 from exporter.vendorkit.secret import Secret
 from exporter.vendors.key_astrom.config import KeyAstromConfig
 
@@ -18,11 +17,7 @@ class ApiToken(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """The request with its header; raises SourceRefused for a token that no header can carry."""
-        token = self._token.read()
-        if not (token.isascii() and token.isprintable()):
-            # The HTTP library would refuse it as well, in words that hold the token.
-            raise SourceRefused("api_token holds characters that no HTTP header can carry")
-        request.headers["Authorization"] = f"Api-Token {token}"
+        request.headers["Authorization"] = f"Api-Token {self._token.for_header('api_token')}"
         yield request
 
 
