@@ -3,10 +3,13 @@
 import asyncio
 import errno
 import socket
+import ssl
 import threading
+from asyncio.sslproto import SSLProtocol
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,9 @@ from exporter.model.snapshot import Snapshot
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one client may take from the others.
 
-    `head_seconds` is how long a TLS handshake and the head of a request may each take, `idle_seconds` how long a
-    connection is kept for a further request; it is longer than most scrape intervals.
+    `connections` counts those whose TLS handshake is under way, too. `head_seconds` is how long a TLS handshake and the
+    head of a request may each take, `idle_seconds` how long a client may take to read an answer, and how long a
+    connection is then kept for a further request; it is longer than most scrape intervals.
     """
 
     connections: int = 256
@@ -78,13 +82,13 @@ class WebServer:
     ) -> None:
         self._listen_address = listen_address
         self._limits = limits
-        # Half for handshakes: a full house of finished ones then still drops the one waiting longest for a new one.
-        config = WebConfig(web_config_file, at_most=2 * limits.connections) if web_config_file else None
+        self._web_config = config = WebConfig(web_config_file) if web_config_file else None
+        self._crowd: set[_TimedProtocol] = set()
         site = _Site(shown, telemetry_path, healthy, ready, reload if enable_lifecycle else None, version)
         app = site.app if config is None else _Guarded(site.app, config)
         settings = uvicorn.Config(
             app,
-            http=partial(_TimedProtocol, limits=limits, web_config=config),  # type: ignore[arg-type]  # a factory will do
+            http=self._connection,  # type: ignore[arg-type]  # a factory will do
             ws="none",
             lifespan="off",
             log_config=None,
@@ -96,8 +100,6 @@ class WebServer:
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=limits.head_bytes,
         )
-        settings.load()
-        settings.ssl = None if config is None else config.context
         self._server = _Server(settings)
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._socket: socket.socket | None = None
@@ -115,10 +117,14 @@ class WebServer:
 
     def _serve(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=partial(_Loop, self._limits.head_seconds)) as runner:
-                runner.run(self._server.serve([self._socket] if self._socket else None))
+            asyncio.run(self._server.serve([self._socket] if self._socket else None))
         finally:
             self._server.answers.set()
+
+    def _connection(self, **given: Any) -> asyncio.BaseProtocol:
+        plain = _TimedProtocol(limits=self._limits, crowd=self._crowd, web_config=self._web_config, **given)
+        context = self._web_config.now().context if self._web_config else None
+        return plain if context is None else _Secured(plain, context)
 
     def stop(self, timeout_seconds: float) -> None:
         """Stops listening and finishes the requests in flight; returns after at most so many seconds."""
@@ -139,74 +145,119 @@ class _Server(uvicorn.Server):
         self.answers.set()
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Gives TLS handshakes less time than asyncio's minute, which uvicorn does not let us set."""
+class _Phase(Enum):
+    """What a connection is waiting for: in ANSWER for us, in all others for its client."""
 
-    def __init__(self, handshake_seconds: float) -> None:
-        super().__init__()
-        self._handshake_seconds = handshake_seconds
-
-    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
-        if kwargs.get("ssl") is not None:
-            kwargs |= {"ssl_handshake_timeout": self._handshake_seconds, "ssl_shutdown_timeout": 1}
-        return await super().create_server(*args, **kwargs)
+    HANDSHAKE = auto()
+    HEAD = auto()
+    ANSWER = auto()
+    READING = auto()
+    IDLE = auto()
 
 
 class _TimedProtocol(H11Protocol):
-    """Drops connections that do not get on with it, and the one waiting longest when there are too many.
+    """Drops connections that do not get on with it, and one of the `crowd`, which is all there are, when it is full.
 
     uvicorn itself waits for ever for the rest of a request's head, and for a client that does not read its answer.
     """
 
-    def __init__(self, *args: Any, limits: Limits, web_config: WebConfig | None, **kwargs: Any) -> None:
+    _tcp: asyncio.Transport
+
+    def __init__(
+        self, *args: Any, limits: Limits, crowd: set["_TimedProtocol"], web_config: WebConfig | None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self._crowd = crowd
         self._web_config = web_config
         self._timer: asyncio.TimerHandle | None = None
-        self._idle = False
+
+    def accepted(self, tcp: asyncio.Transport) -> None:
+        """Takes a place in the crowd, another's if it is full."""
+        self._tcp = tcp
+        self._enter(_Phase.HANDSHAKE)
+        if len(self._crowd) >= self._limits.connections:
+            # The one longest in the phase that holds most: a flood of one kind then drops its own, and no kind can keep
+            # all places. A request in flight goes only where such requests are more than any other kind.
+            held = Counter(one._phase for one in self._crowd)
+            dropped = min(self._crowd, key=lambda one: (-held[one._phase], one._phase is _Phase.ANSWER, one._since))
+            dropped.gone()
+            dropped._tcp.abort()
+        self._crowd.add(self)
+
+    def gone(self) -> None:
+        """Gives up the place."""
+        self._crowd.discard(self)
+        self._stop_timer()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.scheme == "http":
+            self.accepted(transport)
         if self._web_config is not None and not self._web_config.allows(transport.get_extra_info("peercert")):
             transport.abort()
             return
-        self._wait(self._limits.head_seconds)
-        if len(self.connections) > self._limits.connections:
-            others = [one for one in self.connections if isinstance(one, _TimedProtocol)]
-            _, longest = min(((one._timer.when(), one) for one in others if one._timer), key=lambda pair: pair[0])
-            longest._stop_waiting()
-            longest.transport.abort()
+        self._enter(_Phase.HEAD)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self._idle:  # the first bytes of a further request
-            self._idle = False
-            self._wait(self._limits.head_seconds)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
+        if self._phase is _Phase.IDLE:  # the first bytes of a further request
+            self._enter(_Phase.HEAD)
+        if self._phase is _Phase.HEAD and self._is_answering():
+            self._enter(_Phase.ANSWER)
 
     def on_response_complete(self) -> None:
-        self._idle = True
-        self._wait(self._limits.idle_seconds)
+        if self._phase is _Phase.ANSWER:
+            self._enter(_Phase.IDLE)
         super().on_response_complete()  # which may find that the next request has arrived already
-        if not self.cycle.response_complete:
-            self._idle = False
-            self._stop_waiting()
+        if self._phase is _Phase.IDLE and self._is_answering():
+            self._enter(_Phase.ANSWER)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._enter(_Phase.READING)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._enter(_Phase.ANSWER if self._is_answering() else _Phase.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self.gone()
         super().connection_lost(exc)
 
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._timer = self.loop.call_later(seconds, self.transport.abort)
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-    def _stop_waiting(self) -> None:
+    def _enter(self, phase: _Phase) -> None:
+        self._phase, self._since = phase, self.loop.time()
+        self._stop_timer()
+        if phase is not _Phase.ANSWER:
+            patient = phase in {_Phase.READING, _Phase.IDLE}
+            seconds = self._limits.idle_seconds if patient else self._limits.head_seconds
+            self._timer = self.loop.call_later(seconds, self._tcp.abort)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Secured(SSLProtocol):
+    """TLS around a connection, which so counts from the moment it is accepted."""
+
+    def __init__(self, inner: _TimedProtocol, context: ssl.SSLContext) -> None:
+        super().__init__(inner.loop, inner, context, None, server_side=True)  # type: ignore[arg-type]
+        self._inner = inner
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._inner.accepted(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._inner.gone()
+        super().connection_lost(exc)
 
 
 class _Site:
@@ -331,7 +382,8 @@ class _Guarded:
                     headers[name] = value
             await send(message)
 
-        if await self._config.admits(Headers(scope=scope).get("authorization", "")):
+        address, _ = scope["client"] or ("", 0)
+        if await self._config.admits(Headers(scope=scope).get("authorization", ""), address):
             await self._app(scope, receive, send_with_headers)
         else:
             await Response(status_code=401, headers={"www-authenticate": "Basic"})(scope, receive, send_with_headers)

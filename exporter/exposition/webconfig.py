@@ -1,5 +1,6 @@
 """TLS and basic authentication of our own port, from the web configuration file of Prometheus' exporter-toolkit."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -8,13 +9,13 @@ import logging
 import re
 import secrets
 import ssl
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from weakref import WeakSet
 
 import bcrypt
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from exporter import yaml_file
@@ -24,8 +25,8 @@ from exporter.vendorkit.settings import Settings
 log = logging.getLogger(__name__)
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
-# So many passwords wait to be compared; more are a flood of guesses and refused at once.
-_QUEUE = 16
+# So many passwords wait to be compared; more are a flood of guesses.
+_QUEUE = 64
 _CIPHERS = {
     f"TLS_ECDHE_{key}_WITH_{theirs}": f"ECDHE-{key}-{ours}"
     for key in ("ECDSA", "RSA")
@@ -215,18 +216,17 @@ def check(path: Path) -> None:
 class WebConfig:
     """The file as it is now. Files that changed are read again; while they are bad, the last good content stays.
 
-    For the thread of the web server. `at_most` is how many TLS connections there may be at once, those whose handshake
-    is under way included.
+    For the thread of the web server.
     """
 
-    def __init__(self, path: Path, *, at_most: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: dict[Path, Fingerprint] = {}
         self._good = _Loaded(path, self._seen)
         self._salt = secrets.token_bytes(32)
-        self._passed: set[bytes] = set()
-        self._one_at_a_time = CapacityLimiter(1)
-        self.context = None if self._good.context is None else _LiveContext.serving(self, at_most)
+        self._passed: dict[str, bytes] = {}
+        self._waiting: dict[CancelScope, str] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     def now(self) -> _Loaded:
         """What the file says now."""
@@ -242,7 +242,6 @@ class WebConfig:
         else:
             log.info("read the web configuration again")
             self._good = fresh
-            self._passed.clear()
         return self._good
 
     def allows(self, certificate: Mapping[str, Any] | None) -> bool:
@@ -252,8 +251,8 @@ class WebConfig:
             return True
         return not set(_names_of(certificate or {})).isdisjoint(tls.client_allowed_sans)
 
-    async def admits(self, authorization: str) -> bool:
-        """Whether the header names a user and the right password, or none is needed.
+    async def admits(self, authorization: str, address: str) -> bool:
+        """Whether the header names a user and the right password, or none is needed; `address` is the client's.
 
         A bcrypt takes long on purpose: it is paid once per user and password, in another thread, one at a time.
         """
@@ -265,41 +264,31 @@ class WebConfig:
             return False
         user, password = credentials
         hashed = users.get(user)
+        # With the hash in it, what has passed is forgotten when the user's password changes, and not sooner.
         digest = hmac.digest(self._salt, repr((user, hashed, password)).encode(), hashlib.sha256)
-        if digest in self._passed:
+        if hmac.compare_digest(self._passed.get(user, b""), digest):
             return True
-        if self._one_at_a_time.statistics().tasks_waiting >= _QUEUE:
-            return False
         # An unknown user's password is compared too, so that the time taken does not tell who exists.
-        compared = hashed or next(iter(users.values()))
-        right = await to_thread.run_sync(_matches, password, compared, limiter=self._one_at_a_time)
+        right = await self._is_right(password, hashed or next(iter(users.values())), address)
         if right and hashed is not None:
-            self._passed.add(digest)
+            self._passed[user] = digest
             return True
         return False
 
-
-class _LiveContext(ssl.SSLContext):
-    """Hands each new connection to the context that the file means at that moment."""
-
-    _config: WebConfig
-    _at_most: int
-    _alive: WeakSet[ssl.SSLObject]
-
-    @classmethod
-    def serving(cls, config: WebConfig, at_most: int) -> Self:
-        context = cls(ssl.PROTOCOL_TLS_SERVER)
-        context._config, context._at_most, context._alive = config, at_most, WeakSet()
-        return context
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        if len(self._alive) >= self._at_most:
-            raise ConnectionRefusedError("too many TLS connections")
-        context = self._config.now().context
-        assert context is not None  # noqa: S101 TLS is never switched off without a restart
-        wrapped = context.wrap_bio(*args, **kwargs)
-        self._alive.add(wrapped)
-        return wrapped
+    async def _is_right(self, password: bytes, hashed: str, address: str) -> bool:
+        """Compares in turn. Of too many, the longest waiting of the address that asks most is refused uncompared."""
+        with CancelScope() as turn:
+            self._waiting[turn] = address
+            if len(self._waiting) > _QUEUE:
+                asked = Counter(self._waiting.values())
+                refused = max(self._waiting, key=lambda one: asked[self._waiting[one]])
+                del self._waiting[refused]
+                refused.cancel()
+            async with self._one_at_a_time:
+                self._waiting.pop(turn, None)
+                # A limiter of its own: the threads that all share may be taken by reloads.
+                return await to_thread.run_sync(_matches, password, hashed, limiter=CapacityLimiter(1))
+        return False
 
 
 def _fingerprint(path: Path) -> Fingerprint:

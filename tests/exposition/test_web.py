@@ -1,10 +1,14 @@
 import socket
 import threading
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Any
 
+import bcrypt
 import httpx
 import pytest
+from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_from
 
 from exporter.errors import ConfigError
@@ -27,12 +31,44 @@ PROMETHEUS_3 = (
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
+REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 def client(server: WebServer, **options: Any) -> httpx.Client:
     return httpx.Client(base_url=f"http://127.0.0.1:{server.address[1]}", trust_env=False, timeout=10, **options)
 
 
 def connection(server: WebServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.address[1]), timeout=10)
+
+
+def hashed(password: str) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+
+
+class Reloads:
+    """Reloads that take until `done`."""
+
+    def __init__(self) -> None:
+        self.begun, self.done = threading.Semaphore(0), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.release()
+        assert self.done.wait(10)
+
+    def begun_at(self, server: WebServer) -> socket.socket:
+        """A connection whose reload is under way."""
+        raw = connection(server)
+        raw.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert self.begun.acquire(timeout=10)
+        return raw
+
+
+@pytest.fixture
+def reloads() -> Iterator[Reloads]:
+    reloads = Reloads()
+    yield reloads
+    reloads.done.set()
 
 
 def test_metrics_are_plain_text_unless_asked_otherwise(serve: Serve, shown: Shown) -> None:
@@ -168,23 +204,11 @@ def test_no_other_sites_page_can_cause_a_reload(serve: Serve, headers: dict[str,
         assert http.post("/-/reload", headers=headers).status_code == status
 
 
-def test_a_long_reload_does_not_delay_a_scrape(serve: Serve) -> None:
-    begun, done = threading.Event(), threading.Event()
+def test_a_long_reload_does_not_delay_a_scrape(serve: Serve, reloads: Reloads) -> None:
+    server = serve(enable_lifecycle=True, reload=reloads)
 
-    def reload() -> None:
-        begun.set()
-        assert done.wait(10)
-
-    with client(serve(enable_lifecycle=True, reload=reload)) as http:
-        reloading = threading.Thread(target=http.post, args=["/-/reload"])
-        reloading.start()
-        assert begun.wait(10)
-
-        status = http.get("/metrics").status_code
-
-        done.set()
-        reloading.join()
-    assert status == 200
+    with closing(reloads.begun_at(server)), client(server) as http:
+        assert http.get("/metrics").status_code == 200
 
 
 def test_scrapes_are_answered_while_huge_polls_are_taken_in(serve: Serve) -> None:
@@ -203,20 +227,12 @@ def test_scrapes_are_answered_while_huge_polls_are_taken_in(serve: Serve) -> Non
         scraper.join()
 
 
-def test_stopping_finishes_the_request_in_flight_and_frees_the_port(serve: Serve) -> None:
-    begun, done = threading.Event(), threading.Event()
-
-    def reload() -> None:
-        begun.set()
-        assert done.wait(10)
-
-    server = serve(enable_lifecycle=True, reload=reload)
-    with closing(connection(server)) as raw:
-        raw.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert begun.wait(10)
+def test_stopping_finishes_the_request_in_flight_and_frees_the_port(serve: Serve, reloads: Reloads) -> None:
+    server = serve(enable_lifecycle=True, reload=reloads)
+    with closing(reloads.begun_at(server)) as raw:
         stopping = threading.Thread(target=server.stop, args=[10])
         stopping.start()
-        done.set()
+        reloads.done.set()
         answer = raw.recv(1000)
         stopping.join()
 
@@ -276,7 +292,7 @@ def test_a_client_that_never_finishes_its_second_request_is_dropped(serve: Serve
     server = serve(limits=Limits(head_seconds=0.2))
 
     with closing(connection(server)) as raw:
-        raw.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(REQUEST)
         assert raw.recv(1000).startswith(b"HTTP/1.1 200 ")
         raw.sendall(b"GET /-/healthy HTTP/1.1\r\n")
 
@@ -287,17 +303,15 @@ def test_a_client_that_sends_nothing_more_is_dropped_after_the_idle_time(serve: 
     server = serve(limits=Limits(idle_seconds=0))
 
     with closing(connection(server)) as raw:
-        raw.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(REQUEST)
 
         assert is_dropped(raw)
 
 
 def test_a_connection_is_kept_for_the_next_request(serve: Serve) -> None:
-    request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
-
     with closing(connection(serve())) as raw:
         for _ in range(3):
-            raw.sendall(request)
+            raw.sendall(REQUEST)
             answer = b""
             while not answer.endswith(b"healthy\n"):
                 answer += raw.recv(1000)
@@ -306,27 +320,117 @@ def test_a_connection_is_kept_for_the_next_request(serve: Serve) -> None:
 
 
 def test_two_requests_sent_at_once_are_both_answered(serve: Serve) -> None:
-    request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
-    last = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    last = REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
     with closing(connection(serve())) as raw:
-        raw.sendall(request + last)
+        raw.sendall(REQUEST + last)
         answer = b"".join(iter(lambda: raw.recv(1000), b""))
 
     assert answer.count(b"HTTP/1.1 200 ") == 2
 
 
-def test_a_flood_of_connections_does_not_keep_a_scraper_out(serve: Serve) -> None:
-    server = serve(limits=Limits(connections=3))
-    flood = [connection(server) for _ in range(10)]
+@pytest.fixture
+def huge(shown: Shown) -> Shown:
+    """More than a connection holds while its client does not read."""
+    snapshot, exposition = shown.current
+    text = replace(exposition.text, whole=bytes(32 * 1024 * 1024))
+    return Shown(snapshot, replace(exposition, text=text))
 
-    with client(server) as http:
-        status = http.get("/metrics").status_code
 
-    assert status == 200
-    assert is_dropped(flood[0])
-    for raw in flood:
-        raw.close()
+def ask_for_ever(raw: socket.socket) -> None:
+    while True:
+        raw.sendall(REQUEST * 1000)
+
+
+def stuck(server: WebServer) -> socket.socket:
+    """A connection whose client asks and asks, and does not read the answers."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(10)
+    raw.connect(("127.0.0.1", server.address[1]))
+    raw.sendall(REQUEST.replace(b"/-/healthy", b"/metrics") + REQUEST)
+    assert raw.recv(1, socket.MSG_PEEK)
+    raw.settimeout(0.01)
+    with suppress(TimeoutError, ConnectionError):
+        ask_for_ever(raw)
+    return raw
+
+
+def half_sent(server: WebServer) -> socket.socket:
+    raw = connection(server)
+    raw.sendall(REQUEST[:-2])
+    return raw
+
+
+def idle(server: WebServer) -> socket.socket:
+    raw = connection(server)
+    raw.sendall(REQUEST)
+    assert raw.recv(1000)
+    return raw
+
+
+@pytest.mark.parametrize("password", [None, "right"])
+@pytest.mark.parametrize("occupy", [connection, half_sent, idle, stuck])
+def test_connections_that_only_take_places_do_not_keep_a_scraper_out(
+    serve: Serve, huge: Shown, tmp_path: Path, occupy: Callable[[WebServer], socket.socket], password: str | None
+) -> None:
+    web_config = tmp_path / "web.yml"
+    web_config.write_text("" if password is None else f"basic_auth_users: {{ann: {hashed(password)}}}")
+    server = serve(limits=Limits(connections=2), web_config_file=web_config, shown=huge)
+
+    statuses = []
+    with ExitStack() as flood:
+        for _ in range(2):
+            for _ in range(3):
+                flood.enter_context(occupy(server))
+            with client(server, auth=None if password is None else ("ann", password)) as http:
+                statuses.append(http.get("/metrics").status_code)
+
+    assert statuses == [200, 200]
+
+
+@pytest.mark.parametrize("occupy", [connection, half_sent, idle, stuck])
+def test_a_reload_in_flight_outlives_connections_that_wait_for_their_clients(
+    serve: Serve, huge: Shown, reloads: Reloads, occupy: Callable[[WebServer], socket.socket]
+) -> None:
+    server = serve(limits=Limits(connections=2), enable_lifecycle=True, reload=reloads, shown=huge)
+    with reloads.begun_at(server) as reloading, ExitStack() as flood:
+        for _ in range(3):
+            flood.enter_context(occupy(server))
+
+        reloads.done.set()
+
+        assert reloading.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_reloads_that_never_end_do_not_keep_a_scraper_out(serve: Serve, reloads: Reloads) -> None:
+    server = serve(limits=Limits(connections=3), enable_lifecycle=True, reload=reloads)
+
+    with reloads.begun_at(server) as oldest, reloads.begun_at(server), reloads.begun_at(server), client(server) as http:
+        assert http.get("/metrics").status_code == 200
+        assert is_dropped(oldest)
+
+
+def test_a_client_that_does_not_read_its_answers_is_dropped(serve: Serve, huge: Shown) -> None:
+    server = serve(limits=Limits(idle_seconds=0), shown=huge)
+
+    with stuck(server) as raw:
+        raw.settimeout(10)
+
+        with pytest.raises(ConnectionError):
+            ask_for_ever(raw)
+
+
+def test_a_client_that_reads_late_gets_all_its_answers(serve: Serve, huge: Shown) -> None:
+    first = REQUEST.replace(b"/-/healthy", b"/metrics")
+    with connection(serve(shown=huge)) as raw:
+        raw.sendall(first + REQUEST)
+        assert raw.recv(1, socket.MSG_PEEK)
+        raw.sendall(REQUEST[:-2] + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: raw.recv(2**20), b""))
+
+    assert answers.count(b"HTTP/1.1 200 ") == 3
+    assert answers.endswith(b"healthy\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import logging
 import shutil
 import socket
 import ssl
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.exposition import webconfig
-from exporter.exposition.web import WebServer
+from exporter.exposition.web import Limits, WebServer
 from tests.certificates import make_certificate
 from tests.exposition.conftest import Serve
 
@@ -290,30 +291,71 @@ def test_users_are_read_again_without_a_restart(tmp_path: Path, serve: Serve) ->
     assert get(server, auth=("ann", "fresh")).status_code == 200
 
 
-def test_a_password_is_hashed_once_and_not_at_every_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[bytes] = []
+RIGHT, WRONG, UNKNOWN = (
+    "Basic YW5uOnJpZ2h0",
+    "Basic YW5uOndyb25n",
+    "Basic Ym9iOnJpZ2h0",
+)  # ann:right, ann:wrong, bob:right
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The passwords that bcrypt was given."""
+    passwords: list[bytes] = []
     real = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: compared.append(password) or real(password, hashed))
-    config = webconfig.WebConfig(written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), at_most=1)
+    monkeypatch.setattr(
+        bcrypt, "checkpw", lambda password, hashed: passwords.append(password) or real(password, hashed)
+    )
+    return passwords
+
+
+def test_a_password_is_hashed_once_and_not_at_every_scrape(tmp_path: Path, compared: list[bytes]) -> None:
+    config = webconfig.WebConfig(written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"))
 
     async def ask() -> list[bool]:
-        headers = ["Basic YW5uOnJpZ2h0"] * 3 + ["Basic YW5uOndyb25n"] * 2 + ["Basic Ym9iOnJpZ2h0"]
-        return [await config.admits(header) for header in headers]
+        return [await config.admits(header, "::1") for header in [RIGHT] * 3 + [WRONG] * 2 + [UNKNOWN]]
 
     assert asyncio.run(ask()) == [True] * 3 + [False] * 3
     assert compared == [b"right", b"wrong", b"wrong", b"right"]  # that of an unknown user is compared too
 
 
-def test_a_flood_of_guesses_is_refused_rather_than_queued(tmp_path: Path) -> None:
-    config = webconfig.WebConfig(written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), at_most=1)
+async def answers_amid_guesses(config: webconfig.WebConfig, *, address: str, guesses: int) -> list[bool]:
+    """What the right password gets between guesses that all come from 192.0.2.1; all ask at once."""
+    flood = [config.admits(WRONG, "192.0.2.1") for _ in range(2 * guesses)]
+    return await asyncio.gather(*flood[:guesses], config.admits(RIGHT, address), *flood[guesses:])
 
-    async def ask() -> tuple[list[bool], bool]:
-        known = await config.admits("Basic YW5uOnJpZ2h0")
-        flood = [config.admits("Basic YW5uOndyb25n") for _ in range(200)]
-        answers = await asyncio.gather(*flood, config.admits("Basic YW5uOnJpZ2h0"))
-        return answers[:-1], known and answers[-1]
 
-    assert asyncio.run(ask()) == ([False] * 200, True)
+@pytest.mark.parametrize(("address", "guesses"), [("192.0.2.2", 500), ("192.0.2.1", 20)])
+def test_the_right_password_is_let_in_amid_guesses(
+    tmp_path: Path, compared: list[bytes], address: str, guesses: int
+) -> None:
+    config = webconfig.WebConfig(written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"))
+
+    answers = asyncio.run(answers_amid_guesses(config, address=address, guesses=guesses))
+
+    assert [place for place, answer in enumerate(answers) if answer] == [guesses]
+    assert len(compared) < 100  # a flood of guesses is refused rather than queued
+
+
+def test_a_renewed_certificate_does_not_make_a_password_that_passed_wait(
+    directory: Path, compared: list[bytes]
+) -> None:
+    path = tls_with(directory)
+    path.write_text(path.read_text() + f"basic_auth_users: {{ann: {HASH}}}\n")
+    config = webconfig.WebConfig(path)
+    before = config.now()
+
+    async def ask() -> list[bool]:
+        first = await config.admits(RIGHT, "192.0.2.1")
+        compared.clear()
+        make_certificate(directory, "server", issuer="ca")
+        return [first, *await answers_amid_guesses(config, address="192.0.2.1", guesses=100)]
+
+    answers = asyncio.run(ask())
+
+    assert config.now() is not before
+    assert [place for place, answer in enumerate(answers) if answer] == [0, 101]
+    assert set(compared) == {b"wrong"}
 
 
 def test_chosen_headers_are_on_every_answer_and_blank_ones_on_none(tmp_path: Path, serve: Serve) -> None:
@@ -338,17 +380,23 @@ def test_no_other_header_can_be_set(tmp_path: Path, header: str) -> None:
     assert problem.startswith("http_server_config.headers: ")
 
 
-def test_tls_connections_are_bounded(directory: Path) -> None:
-    config = webconfig.WebConfig(tls_with(directory), at_most=2)
-    context = config.context
-    assert context is not None
+def test_connections_that_never_say_hello_do_not_keep_a_scraper_out(directory: Path, serve: Serve) -> None:
+    server = serve(web_config_file=tls_with(directory), limits=Limits(connections=2))
 
-    kept = [context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True) for _ in range(2)]
-    with pytest.raises(ConnectionRefusedError):
-        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
-    kept.pop()
+    let_in = []
+    with ExitStack() as silent:
+        for _ in range(15):
+            silent.enter_context(socket.create_connection(("127.0.0.1", server.address[1]), timeout=10))
+            let_in.append(is_let_in(server, trust(directory)))
 
-    assert context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    assert let_in == [True] * 15
+
+
+def test_a_handshake_that_never_ends_is_dropped(directory: Path, serve: Serve) -> None:
+    server = serve(web_config_file=tls_with(directory), limits=Limits(head_seconds=0.01))
+
+    with socket.create_connection(("127.0.0.1", server.address[1]), timeout=10) as raw, suppress(ConnectionResetError):
+        assert raw.recv(1) == b""
 
 
 def test_no_password_and_no_hash_is_ever_logged(tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
