@@ -401,10 +401,19 @@ def of_this_shard(config: Config) -> Config:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError now for what would only fail when a source is built."""
-    for source in config.sources.values():
-        network_for(source)
-    push_for(config)
+    """Raises ConfigError now, with every problem, for what would only fail when a source is built."""
+    problems: list[str] = []
+    for name, source in config.sources.items():
+        try:
+            network_for(source)
+        except ConfigError as error:
+            problems += [f"sources.{name}.{problem}" for problem in error.problems]
+    try:
+        push_for(config)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
 
 
 def push_for(config: Config) -> "Push | None":
@@ -454,7 +463,12 @@ class PollReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def poll(config: Config, names: Sequence[str], on_progress: Callable[[str], None] | None = None) -> list[PollReport]:
-    """Polls the named sources, or all, once, counting the whole first window."""
+    """Polls the named sources, or all, once, counting the whole first window.
+
+    Raises:
+        ConfigError: what `check` finds.
+    """
+    check(config)
 
     async def one(name: str, reports: dict[str, PollReport]) -> None:
         source = config.sources[name].model_copy(update={"first_poll": FirstPoll.BACKFILL})

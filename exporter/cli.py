@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    told = f"{NAME}, version {version()} (revision: {revision()})"
+    telling = argparse.ArgumentParser(add_help=False)
+    telling.add_argument("--version", action="version", version=told)
+    flags = argparse.ArgumentParser(parents=[telling], add_help=False, argument_default=argparse.SUPPRESS)
     for name, options in FLAGS.items():
         flags.add_argument(f"--{name}", dest=name, **options)
     parser = argparse.ArgumentParser(
@@ -57,16 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Polls vendors' alert APIs and exposes what it learns as metrics.",
         epilog="Every flag has a variable: --web.listen-address is VENDOR_ALERT_EXPORTER_WEB__LISTEN_ADDRESS.",
     )
-    told = f"{NAME}, version {version()} (revision: {revision()})"
-    parser.add_argument("--version", action="version", version=told)
     parser.set_defaults(call=_run)
     commands = parser.add_subparsers(title="commands", prog=NAME, metavar="COMMAND", description="without one: run")
 
     def command(
         name: str, call: Callable[[argparse.Namespace], int], text: str, *, settings: bool = True
     ) -> argparse.ArgumentParser:
-        parents = [flags] if settings else []
-        made = commands.add_parser(name, parents=parents, allow_abbrev=False, help=text, description=text)
+        parent = flags if settings else telling
+        made = commands.add_parser(name, parents=[parent], allow_abbrev=False, help=text, description=text)
         made.set_defaults(call=call)
         return made
 

@@ -1,6 +1,7 @@
 """Everything an operator can set; alone reads the configuration file and the environment."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -15,7 +16,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    FilePath,
     PrivateAttr,
     ValidationError,
     field_validator,
@@ -29,7 +29,7 @@ from exporter.errors import ConfigError
 from exporter.exposition.sender import Destination, Signal
 from exporter.vendorkit.contract import BaseUrl, SourceConfig, Tuning, Vendor
 from exporter.vendorkit.secret import Credentials, Secret
-from exporter.vendorkit.settings import Duration, Settings, text_from
+from exporter.vendorkit.settings import Duration, ExistingFile, Settings, text_from
 from exporter.vendors import load_all
 
 PREFIX = "VENDOR_ALERT_EXPORTER_"
@@ -68,7 +68,7 @@ class Web(Settings):
     """`:PORT` for all interfaces, `HOST:PORT`, `[IPV6]:PORT`, or `none` for no listening port."""
     telemetry_path: Annotated[str, AfterValidator(_telemetry_path)] = "/metrics"
     """Path of the metrics."""
-    config_file: FilePath | None = None
+    config_file: ExistingFile | None = None
     """TLS and basic authentication, in the format of the Prometheus exporter-toolkit."""
     enable_lifecycle: bool = False
     """Allow `POST /-/reload`."""
@@ -351,11 +351,13 @@ def load(
     config = settings.validated(Config, {**document, "sources": {}}, ())
     defaults = config.defaults if config else None
     sources = settings.sources(document.get("defaults") if defaults else None, document.get("sources"))
-    if config and config.web.config_file:
+    web = document.get("web")
+    security = web.get("config_file") if isinstance(web, dict) else None
+    if isinstance(security, str) and os.path.isfile(security):  # noqa: PTH113 Path.is_file raises for a name too long
         from exporter.exposition import webconfig  # only those who use TLS or passwords pay for them
 
         try:
-            webconfig.check(config.web.config_file)
+            webconfig.check(Path(security))
         except ConfigError as error:
             settings.problems += [f"web.config_file: {problem}" for problem in error.problems]
     if settings.problems or config is None:
@@ -375,7 +377,8 @@ def load_web(*, file: Path | None, flags: Mapping[str, Any], environ: Mapping[st
     return web
 
 
-_VARIABLE = "the variable "
+# Sections whose keys may be given as a file as well.
+_SECRETIVE = ("auth", "otlp")
 
 
 class _Settings:
@@ -386,6 +389,7 @@ class _Settings:
         self.document: dict[Any, Any] = {}
         self.problems: list[str] = []
         self._origins: dict[KeyPath, str] = {}
+        self._secrets: set[KeyPath] = set()
 
     def read(self, file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         """Merges file, environment and flags, in this order; raises ConfigError for a file that cannot be read."""
@@ -418,13 +422,16 @@ class _Settings:
         if path is None:
             self.problems.append(f"{variable}: unknown variable; it names no key of the configuration")
             return
-        *section, key = map(str, path)
-        rival = (*section, key.removesuffix("_file") if key.endswith("_file") else f"{key}_file")
-        if section[-1:] in (["auth"], ["otlp"]) and self._origins.get(rival, "").startswith(_VARIABLE):
-            self.problems.append(f"{variable}: is given twice, inline and as a file: keep one of the two")
-            return
+        below = max((place for place, section in enumerate(path[:-1], 1) if section in _SECRETIVE), default=0)
+        if below:
+            key = str(path[below])
+            rival = key.removesuffix("_file") if key.endswith("_file") else f"{key}_file"
+            if (*path[:below], rival) in self._secrets:
+                self.problems.append(f"{variable}: is given twice, inline and as a file: keep one of the two")
+                return
+            self._secrets.add(path[: below + 1])
         try:
-            self._put(path, _decoded(value, kind), f"{_VARIABLE}{variable}")
+            self._put(path, _decoded(value, kind), f"the variable {variable}")
         except ValueError as error:
             self.problems.append(f"{variable}: {error}")
 
@@ -534,7 +541,7 @@ def _merged(base: Any, over: Any, at: str | int = "") -> Any:
     if not isinstance(base, dict):
         return base
     # A secret of the upper layer takes the place of the lower one, be either given inline or as a file.
-    secretive = over if at in ("auth", "otlp") else ()
+    secretive = over if at in _SECRETIVE else ()
     rivals = {f"{key}_file" for key in secretive} | {str(key).removesuffix("_file") for key in secretive}
     kept = {key: value for key, value in base.items() if key in over or key not in rivals}
     return kept | {key: _merged(kept.get(key), value, key) for key, value in over.items()}
@@ -633,7 +640,7 @@ def _as_given(path: KeyPath, data: Any) -> KeyPath:
 
 
 def _said(detail: ErrorDetails, path: KeyPath, model: Any) -> str:
-    """What is wrong and what to do, without the value (but for the name of a file that is not there)."""
+    """What is wrong and what to do, without the value."""
     kind: Any = model
     for key in path[:-1]:
         kind = keys_of(kind).get(str(key), _values(kind))
@@ -649,8 +656,6 @@ def _said(detail: ErrorDetails, path: KeyPath, model: Any) -> str:
             return f"unknown key; {f'did you mean `{close[0]}`?' if close else f'known here: {_choice(keys_of(kind))}'}"
         case "value_error":
             return str(context["error"])
-        case "path_not_file":
-            return f"there is no file {detail['input']}; check the path"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "must be a map of keys and values"
         case "string_type":

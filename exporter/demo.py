@@ -1,6 +1,5 @@
 """The commands demo and simulate: the four vendors on loopback, living through a scenario."""
 
-import json
 import logging
 import signal
 import tempfile
@@ -63,14 +62,15 @@ def demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Runs the exporter on the simulated vendors until a signal; a configuration file of the user's comes on top."""
     given = dict(flags)
     own_file = given.pop("config.file", None)
+    own = (own_file and yaml_file.load(Path(own_file))) or {}
+    if not isinstance(own, dict) or not isinstance(own.get("sources"), dict | None):
+        raise ConfigError(f"{own_file}: must be a map of sections such as `sources:`, which is a map of sources")
     server, document = _serve("127.0.0.1", 0, seed=1, speed=1.0)
-    if own_file is not None:
-        own = yaml_file.load(Path(own_file)) or {}
-        document = {**document, **own, "sources": {**document["sources"], **(own.get("sources") or {})}}
+    document = {**document, **own, "sources": {**document["sources"], **(own.get("sources") or {})}}
     try:
         with tempfile.TemporaryDirectory(prefix="vendor-alert-exporter-") as folder:
             file = Path(folder) / "demo.yaml"
-            file.write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
+            file.write_text(yaml.safe_dump(document), encoding="utf-8")
             return app.run(lambda: config.load(file=file, flags=given, environ=environ))
     finally:
         server.stop()
@@ -78,16 +78,20 @@ def demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
 
 def simulate(listen: str, seed: int, speed: float) -> int:
     """Serves the simulated vendors until a signal, and prints a configuration that polls them."""
-    place = config.address_from(listen)
+    try:
+        place = config.address_from(listen)
+    except ValueError:
+        place = None
     if place is None:
-        raise ConfigError("--listen: give HOST:PORT to serve the simulated vendors on")
+        raise ConfigError("--listen: must be :PORT, HOST:PORT or [IPV6]:PORT to serve the simulated vendors on")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         server, document = _serve(place[0] or "0.0.0.0", place[1], seed, speed)  # noqa: S104 all interfaces if so asked
-    except OSError as error:
-        raise ConfigError(f"--listen: cannot listen on {listen}: {error.strerror}; choose another port") from error
+    except (OSError, UnicodeError) as error:  # a host that is no name, such as a..b, is a UnicodeError
+        why = getattr(error, "strerror", None) or "there is no such host"
+        raise ConfigError(f"--listen: cannot listen on {listen}: {why}; choose another host or port") from error
     print(yaml.safe_dump(document, sort_keys=False), end="", flush=True)  # noqa: T201 the command's output
     stop.wait()
     server.stop()

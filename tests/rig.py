@@ -101,7 +101,8 @@ class Rig:
         began = self.now()
         await self.watch.poller.poll()
         if self.watch.book.state.up:
-            self.first_success = self.first_success or began
+            if self.first_success is None:
+                self.first_success, self.facts = began, self.watch.book.state.facts
             self.last_success = began
 
     async def polls(self, times: int, every: float = 60.0) -> None:
@@ -110,6 +111,11 @@ class Rig:
             began = anyio.current_time()
             await self.poll()
             await anyio.sleep(max(0.0, every - (anyio.current_time() - began)))
+
+    def rest(self) -> None:
+        """Nothing more happens by itself; what was due by now has happened, whether anybody asked meanwhile or not."""
+        self.world.advance(self.now())
+        self.world.rest()
 
     def counts(self) -> AlertCounts:
         alerts = self.watch.book.state.alerts
@@ -135,8 +141,9 @@ def _in_files(auth: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def told(rig: Rig) -> dict[str, Any]:
-    """What the metrics say, in the ledger's shape; what this source cannot supply is left out."""
+    """What the metrics say, in the ledger's shape; what this source could not supply from the first is left out."""
     counts, facts = rig.counts(), rig.watch.book.state.facts
+    assert facts >= rig.facts, f"{rig.facts - facts} are not supplied any more"
     found: dict[str, Any] = {
         "open": _plain(counts.open),
         "opened": _plain(counts.opened),

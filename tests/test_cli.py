@@ -34,8 +34,9 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_version_is_told_as_exporters_do(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["--version"])
+@pytest.mark.parametrize("command", [[], ["run"], ["check-config"], ["demo"], ["simulate"]])
+def test_the_version_is_told_as_exporters_do(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main([*command, "--version"])
 
     assert code == 0
     assert capsys.readouterr().out == f"vendor-alert-exporter, version {version()} (revision: {revision()})\n"
@@ -129,6 +130,94 @@ def test_a_wrong_configuration_exits_2_with_a_line_per_problem(
     told = capsys.readouterr().err.splitlines()
     assert code == 2
     assert [line.partition(":")[0] for line in told] == ["web.x", "sources.a.vendor"]
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "none", "127.0.0.1:99999", "a..b:1", "192.0.2.1:1"])
+def test_vendors_are_not_simulated_where_nobody_can_listen(listen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["simulate", f"--listen={listen}"])
+
+    (told,) = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert told.startswith("--listen: ")
+
+
+@pytest.mark.parametrize("own", ["- 1", "sources: [1]", "sources: {a: 2020-01-01}"])
+def test_the_demo_refuses_a_file_that_is_no_configuration(
+    own: str, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.cli._end_quietly", lambda: None)
+    file.write_text(own)
+
+    code = main(["demo", f"--config.file={file}"])
+
+    assert code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("command", "code"), [("check-config", 1), ("poll", 2), ("run", 2)])
+def test_what_no_connection_can_be_made_with_is_told_of_every_source_before_any_is_asked(
+    command: str,
+    code: int,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    tls = SOURCE | {"proxy": "none", "tls": {"ca_file": "x.pem"}}
+    file.write_text(json.dumps({"sources": {"a": tls, "b": tls, "c": SOURCE}}))
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://x:1")
+    monkeypatch.setattr("exporter.logs.setup", lambda *_: None)
+
+    assert main([command, f"--config.file={file}"]) == code
+
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in told] == [
+        "sources.a.tls.ca_file",
+        "sources.b.tls.ca_file",
+        "sources.c.proxy",
+    ]
+
+
+ENDPOINTS = [
+    "https://a.example/x\ny",
+    "https://a.exa\nmple",
+    "https://a.example\n",
+    "https://a.example\r\n",
+    "https://a.example\t",
+    "https://a.exa\tmple",
+    "https://\u2603.example",
+    " http://a",
+    "http:\\a",
+    "http:/a",
+]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("layer", ["file", "environment"])
+def test_an_endpoint_that_no_request_can_be_sent_to_is_one_line(
+    endpoint: str, layer: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(json.dumps({"sources": {"a": SOURCE | {"endpoint": endpoint}}}))
+    if layer == "environment":
+        file.write_text(json.dumps({"sources": {"a": SOURCE}}))
+        monkeypatch.setenv("VENDOR_ALERT_EXPORTER_SOURCES__A__ENDPOINT", endpoint)
+
+    code = main(["check-config", f"--config.file={file}"])
+
+    (told,) = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert told.startswith("sources.a.endpoint: ")
+
+
+def test_an_alias_inside_what_it_stands_for_is_one_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("sources: &a {x: *a}")
+
+    code = main(["check-config", f"--config.file={file}"])
+
+    (told,) = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert "an anchor holds an alias of itself" in told
 
 
 def test_to_poll_a_source_that_is_not_there_is_wrong_usage(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -331,7 +331,7 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         ),
         (
             _acme(auth={"user": "u", "password_file": "/nonexistent"}),
-            "sources.a.auth.password_file: cannot read the file /nonexistent: No such file or directory",
+            "sources.a.auth.password_file: cannot read the file named there: No such file or directory",
         ),
         (_acme(auth={"user": "u", "password": 123456}), "sources.a.auth.password: must be text; put it in quotes"),
         (_acme(auth=CANARY), "sources.a.auth: must be a map of keys and values"),
@@ -341,15 +341,15 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         (_acme(max_response_bytes="many"), "sources.a.max_response_bytes: must be a size such as 32MiB"),
         (_acme(severity_map={"P1": "bad"}), "sources.a.severity_map.P1: must be 'critical', 'major', 'minor', "),
         (_acme(labels={"team": 5}), "sources.a.labels.team: must be text; put it in quotes"),
-        (_acme(labels={"severity": "x"}), "sources.a.labels: 'severity' is a label the exporter sets itself"),
+        (_acme(labels={"severity": "x"}), "sources.a.labels.severity: is a label the exporter sets itself"),
         (_acme(endpoint="ftp://x"), "sources.a.endpoint: URL scheme should be 'http' or 'https'"),
         (_acme(endpoint=f"http://u:{CANARY}@x"), "sources.a.endpoint: "),
         (
             _acme(tls={"ca_file": "/nonexistent"}),
-            "sources.a.tls.ca_file: there is no file /nonexistent; check the path",
+            "sources.a.tls.ca_file: there is no such file; check the path",
         ),
         (_acme(tls={"ca_file": False}), "sources.a.tls.ca_file: must be the path of a file"),
-        ({"web": {"config_file": "/nonexistent"}} | _acme(), "web.config_file: there is no file /nonexistent"),
+        ({"web": {"config_file": "/nonexistent"}} | _acme(), "web.config_file: there is no such file; check the path"),
         ({"defaults": {"interval": -1}} | _acme(), "defaults.interval: a duration is not negative"),
         ({"defaults": {"endpoint": "http://x"}} | _acme(), "defaults.endpoint: unknown key; "),
         ({"metrics": {"group_by": ["name", "host"]}} | _acme(), "metrics.group_by[1]: must be 'name', 'policy', "),
@@ -406,6 +406,49 @@ def test_all_mistakes_are_told_at_once_and_those_of_the_defaults_once(tmp_path: 
         "sources.a.vendor",
         "sources.b.q",
     ]
+
+
+@pytest.mark.parametrize("section", ["sources.a", "defaults"])
+def test_every_bad_label_is_told_by_its_path(section: str, tmp_path: Path) -> None:
+    labels = {"source": "x", "team": "y", "1a": "y", "le": "z", "__a": "b", "b": 1}
+    document = _acme() | {"defaults": {"labels": labels}} if section == "defaults" else _acme(labels=labels)
+
+    problems = _problems(document, tmp_path)
+
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        f"{section}.labels.{label}" for label in ("source", "1a", "le", "__a", "b")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inline", "value", "file", "named"),
+    [
+        ("SOURCES__A__AUTH__PASSWORD", CANARY, "SOURCES__A__AUTH__PASSWORD_FILE", "SOURCES__A__AUTH__PASSWORD_FILE"),
+        ("OTLP__HEADERS", json.dumps({"a": CANARY}), "OTLP__HEADERS_FILE", "OTLP__HEADERS_FILE"),
+        ("OTLP__HEADERS__A", CANARY, "OTLP__HEADERS_FILE", "OTLP__HEADERS__A"),
+    ],
+)
+def test_a_secret_that_the_environment_gives_twice_is_an_error_that_names_the_variable(
+    inline: str, value: str, file: str, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / "s").write_text(f"authorization: {CANARY}")
+
+    (problem,) = _problems(_acme(), tmp_path, {inline: value, file: str(tmp_path / "s")})
+
+    assert problem == f"VENDOR_ALERT_EXPORTER_{named}: is given twice, inline and as a file: keep one of the two"
+
+
+def test_a_flag_without_a_value_takes_back_what_the_file_says(tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_text("")
+    document = _acme() | {"web": {"config_file": "web.yml"}}
+
+    assert _load(document, tmp_path, flags={"web.config.file": ""}).web.config_file is None
+    assert _load(document, tmp_path, {"WEB__CONFIG__FILE": ""}).web.config_file is None
+
+
+@pytest.mark.parametrize("endpoint", ["HTTPS://A.b", "Https://A.b/"])
+def test_a_scheme_is_a_scheme_in_any_case(endpoint: str, tmp_path: Path) -> None:
+    assert _only_source(_load(_acme(endpoint=endpoint), tmp_path)).endpoint == "https://A.b"
 
 
 def test_a_problem_is_one_line_whatever_is_in_a_key(tmp_path: Path) -> None:
@@ -486,11 +529,15 @@ def test_a_mistake_in_the_web_configuration_is_told_with_the_others(tmp_path: Pa
     security = tmp_path / "web.yml"
     security.write_text("tls_server_konfig: {}")
 
-    problems = _problems({"web": {"config_file": "web.yml"}} | _acme(foo=1), tmp_path)
+    problems = _problems({"log": {"x": 1}, "web": {"config_file": "web.yml", "y": 1}} | _acme(foo=1), tmp_path)
 
-    assert problems[0].startswith("sources.a.foo: ")
-    assert problems[1].startswith("web.config_file: ")
-    assert "tls_server_konfig" in problems[1]
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        "web.y",
+        "log.x",
+        "sources.a.foo",
+        "web.config_file",
+    ]
+    assert "tls_server_konfig" in problems[-1]
 
 
 @given(

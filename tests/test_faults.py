@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import msgspec
 import pytest
 
 from exporter.errors import Reason
+from exporter.exposition.prometheus import Renderer
+from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.simulation.network import Fault, FaultKind
 from exporter.vendorkit.http import ATTEMPTS
+from tests.builders import START
 from tests.rig import VENDORS, Rig, expected, told
 from tests.test_exactly_once import pace, settle
+from tests.walks import DETAILS
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +87,15 @@ def list_requests(rig: Rig) -> int:
     return sum(count for (endpoint, _), count in rig.requests().items() if endpoint == LIST[rig.simulator.vendor])
 
 
+def scraped(*rigs: Rig) -> list[set[str]]:
+    """The lines about alerts that `/metrics` shows of each source, and whether it is up."""
+    reload = ReloadState(successful=True, succeeded_at=START)
+    snapshot = Snapshot(at=rigs[0].now(), sources=[rig.watch.book.state for rig in rigs], reload=reload)
+    lines = Renderer(version="", revision="").render(snapshot, rigs[0].now()).text.whole.decode().splitlines()
+    wanted = [line for line in lines if line.startswith(("vendor_alert", "vendor_source_up"))]
+    return [{line for line in wanted if f'source="{rig.simulator.vendor}"' in line} for rig in rigs]
+
+
 def assert_recovered(rig: Rig, **since: Any) -> None:
     assert rig.watch.book.state.up, rig.watch.book.state.last_error
     assert told(rig) == expected(rig, **since)
@@ -97,30 +111,91 @@ async def test_a_fault_fails_the_poll_and_nothing_else(vendor: str, name: str) -
     neighbour = Rig("key_astrom" if vendor != "key_astrom" else "huawei_aom", seed=2)
     await rig.polls(3)
     before, spent = rig.counts(), list_requests(rig)
+    [shown] = scraped(rig)
+    meanwhile: list[set[str]] = []
 
-    rig.site.faults = [
-        Fault(**{f: getattr(case.fault, f) for f in Fault.__struct_fields__} | {"endpoint": LIST[vendor]})
-    ]
+    async def scrape() -> None:
+        await neighbour.watch.poller.poll()
+        meanwhile.extend([*scraped(rig, neighbour), *scraped(neighbour)])
+
+    rig.site.faults = [msgspec.structs.replace(case.fault, endpoint=LIST[vendor])]
     async with anyio.create_task_group() as tasks:
         began = anyio.current_time()
-        tasks.start_soon(neighbour.watch.poller.poll)
+        tasks.start_soon(scrape)
         delay = await rig.watch.poller.poll()
         took = anyio.current_time() - began
     failed, asked = rig.watch.book.state, list_requests(rig) - spent
+    [shown_after] = scraped(rig)
     await anyio.sleep(max(0.0, delay.total_seconds() - took))
     await settle(rig)
 
     assert (failed.up, failed.last_reason) == (False, case.reason)
     assert failed.poll_failures == {case.reason: 1}
-    assert failed.alerts is not None
-    assert (failed.alerts.open, failed.alerts.opened) == (before.open, before.opened)
+    assert failed.alerts == before
+    assert shown - shown_after == {f'vendor_source_up{{source="{vendor}",vendor="{vendor}"}} 1'}
     # Key-ASTROM's rows have no bound: it asks for smaller pages, twice, before it gives up.
     smaller_pages = 2 if vendor == "key_astrom" and case.reason is Reason.TOO_LARGE else 0
     assert 1 <= asked <= case.requests + smaller_pages
     assert took <= 60
     assert neighbour.watch.book.state.up
-    assert neighbour.watch.book.state.last_poll_seconds < 10
+    assert (neighbour.watch.book.state.last_poll_seconds or 0) < 10
+    assert meanwhile[0] in (shown, shown_after)
+    assert meanwhile[1] == meanwhile[2]
+    assert {line.rsplit(" ", 1)[1] for line in meanwhile[1] if line.startswith("vendor_alerts_open{")} - {"0"}
     assert_recovered(rig)
+
+
+DETAIL_FAULTS = {
+    name: CASES[name].fault for name in ("400", "401", "403", "404", "429 for 2 min", "500", "hang", "drip", "reset")
+}
+AN_HOUR = 3600.0
+ALL_DETAILS: dict[str, dict[str, Any]] = {"baidu_bls": {"detail_interval": "1m"}, "key_astrom": {"problems": True}}
+
+
+@pytest.mark.parametrize("name", DETAIL_FAULTS)
+@pytest.mark.parametrize(("vendor", "endpoint"), [(vendor, each) for vendor in VENDORS for each in DETAILS[vendor][1:]])
+async def test_a_fault_of_details_costs_no_open_alert_and_in_the_end_no_count(
+    vendor: str, endpoint: str, name: str
+) -> None:
+    rig = Rig(vendor, pace=pace(between_alerts=90.0), **ALL_DETAILS.get(vendor, {}))
+    await rig.polls(3)
+    if endpoint == "event_types":
+        await anyio.sleep(AN_HOUR)  # they are asked for so often
+    spent = rig.requests()
+
+    rig.site.faults = [msgspec.structs.replace(DETAIL_FAULTS[name], endpoint=endpoint)]
+    began = anyio.current_time()
+    delay = await rig.watch.poller.poll()
+    hit, asked = rig.watch.book.state, rig.requests() - spent
+    # An API that is not there is asked for again after an hour.
+    pause = AN_HOUR if name == "404" else delay.total_seconds()
+    await anyio.sleep(max(0.0, began + pause - anyio.current_time()))
+    await settle(rig)
+
+    calls = sum(count for (each, _), count in asked.items() if each == endpoint)
+    assert calls
+    assert hit.alerts is not None
+    assert sum(hit.alerts.open.values())
+    if name == "429 for 2 min":
+        assert (hit.up, hit.last_reason, delay.total_seconds() // 1) == (False, Reason.RATE_LIMITED, 120)
+        assert calls <= rig.config.max_concurrency
+    assert_recovered(rig)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_an_attempt_that_the_interval_cuts_fails_the_poll_for_the_reason_it_was_repeated(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace(between_alerts=90.0), timeout="60s")
+    await rig.polls(2)
+
+    throttled = _status(429, Retry_After="40")
+    rig.site.faults = [
+        msgspec.structs.replace(throttled, endpoint=LIST[vendor], times=1),
+        Fault(kind=FaultKind.HANG, endpoint=LIST[vendor]),
+    ]
+    await rig.polls(1)
+
+    assert rig.watch.book.state.last_reason is Reason.RATE_LIMITED
+    assert rig.watch.book.state.last_poll_seconds == 60
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

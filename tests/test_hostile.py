@@ -1,6 +1,10 @@
 """Any bytes from a vendor, valid exposition out: whole polls of every vendor with answers spoilt on their way."""
 
 import json
+import math
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from datetime import timedelta
@@ -23,6 +27,8 @@ from exporter.exposition.series import LONGEST_VALUE, UNFIT
 from exporter.model.alert import CloseReason
 from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.simulation.wire import Request, Response, Simulator
+from exporter.vendorkit.fields import LONGEST_TEXT
+from exporter.vendorkit.http import MOST_VALUES
 from tests.builders import START
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import pace
@@ -46,6 +52,8 @@ RAW: Mapping[str, bytes] = {
     "too deep for Python": b"[" * 500_000,
     "infinite": b"1e999",
     "long number": b"9" * 6_000,
+    "number of as many digits as Python reads": b"9" * 4_300,
+    "number that no float holds": b"9" * 400,
     "no number": b"NaN",
     "minus nothing": b"-0",
     "lone surrogate": b'"\\ud83d broken"',
@@ -66,7 +74,13 @@ TEXTS = [
     "1e400",
     "-1",
     "\u0661\u0662\u0663",  # digits, and not ASCII
+    "\uff11\uff17\u0661\u0668" + "\u0660" * 6,
+    "2\xb2\xb2",
     "99999999999999999999",
+    "9" * 400,
+    "9" * 4_300,
+    "9" * 5_000,
+    "1_000",
     "0000-00-00T00:00:00Z",
     "0001-01-01T00:00:00+14:00",
     "9999-12-31T23:59:59-14:00",
@@ -86,9 +100,9 @@ VALUES = st.one_of(
 
 
 class Change(NamedTuple):
-    """What is done to a place of an answer: places are counted through the whole document, round and round."""
+    """What is done to a place of an answer: all of a name, or counted through the whole document, round and round."""
 
-    place: int
+    place: int | str
     how: str
     value: Any
 
@@ -170,8 +184,10 @@ def changed(body: bytes, changes: list[Change]) -> bytes:
     for change in changes:
         if not (places := list(_places(document))):
             break
-        holder, key = places[change.place % len(places)]
-        _change(holder, key, change)
+        key: Any = change.place
+        if isinstance(change.place, int):
+            holder, key = places[change.place % len(places)]
+            _change(holder, key, change)
         if change.how == "replace everywhere":
             for other, name in places:
                 if name == key and isinstance(other, dict):
@@ -210,6 +226,8 @@ class HostileSimulator:
         self._simulator = simulator
         self.ways: list[Spoilt] = []
         self.asked = 0
+        self.names: set[str] = set()
+        """Of all fields of all answers so far."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._simulator, name)
@@ -217,10 +235,21 @@ class HostileSimulator:
     def answer(self, request: Request) -> Response:
         response = self._simulator.answer(request)
         self.asked += 1
+        self.names.update(str(key) for holder, key in _places(json.loads(response.body)) if isinstance(holder, dict))
         return spoil(response, self.ways[self.asked % len(self.ways)]) if self.ways else response
 
 
 RENDERER = Renderer(version="1", revision="2")
+
+
+_VALUE = re.compile(r"^[^#\n]*(?:\{.*\})? (\S+)$", re.MULTILINE)
+
+
+def assert_values_are_finite(text: str) -> None:
+    """Prometheus refuses the whole text for one number that no float holds; Python's parser reads it as infinity."""
+    values = _VALUE.findall(text)
+    assert len(values) == sum(not line.startswith("#") for line in text.splitlines())
+    assert all(math.isfinite(float(value)) for value in values)
 
 
 def assert_can_be_told(rig: Rig) -> None:
@@ -232,8 +261,11 @@ def assert_can_be_told(rig: Rig) -> None:
         reload=ReloadState(successful=True, succeeded_at=START),
     )
     exposition = RENDERER.render(snapshot, snapshot.at)
-    plain = list(text_from(exposition.text.whole.decode("utf-8", "strict")))
-    list(openmetrics_from(exposition.openmetrics.whole.decode("utf-8", "strict")))
+    text, openmetrics = (each.whole.decode("utf-8", "strict") for each in (exposition.text, exposition.openmetrics))
+    plain = list(text_from(text))
+    list(openmetrics_from(openmetrics))
+    assert_values_are_finite(text)
+    assert_values_are_finite(openmetrics)
     for family in plain:
         for sample in family.samples:
             for value in sample.labels.values():
@@ -282,6 +314,9 @@ async def live_through(vendor: str, ways: list[Spoilt], first: bool, settings_: 
     assert trio.current_time() - began <= rig.config.interval.total_seconds() + 1
     assert vendor_api.asked - asked <= MOST_REQUESTS, "it believed what it was told"
     assert state.last_reason is not Reason.INTERNAL, state.last_error
+    for alert in rig.watch.book.open_alerts.values():
+        named = (alert.title, alert.name, alert.policy, alert.resource_type, alert.provider, alert.namespace)
+        assert max(map(len, named)) <= LONGEST_TEXT
     assert len(state.last_error) < 500
     if before is not None:
         after = sums_of(rig)
@@ -325,6 +360,27 @@ def survive(vendor: str, settings_: Mapping[str, Any], inputs: int, *, repeatabl
     return f"{inputs} polls, {spoilt} spoilt answers"
 
 
+@pytest.mark.parametrize("item", [b"0", b"{}", b'{"a":""}'])
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_an_answer_of_more_values_than_any_page_has_is_not_even_begun(vendor: str, item: bytes) -> None:
+    async def poll() -> None:
+        rig = Rig(vendor, pace=pace(between_alerts=200.0), max_requests_per_second=1000)
+        await rig.polls(2)
+        before = sums_of(rig)
+        vendor_api = HostileSimulator(rig.simulator)
+        rig.site.simulator = vendor_api
+        vendor_api.ways = [Spoilt(body=b"[%s]" % b",".join([item] * (MOST_VALUES + 2)))]
+
+        await rig.poll()
+
+        state = rig.watch.book.state
+        assert state.last_reason is Reason.TOO_LARGE
+        assert not any(count for (_, outcome), count in state.records.items() if outcome == "invalid")
+        assert sums_of(rig) == before
+
+    trio.run(poll, clock=MockClock(autojump_threshold=0))
+
+
 CASES: list[tuple[str, Mapping[str, Any]]] = [
     *((vendor, {}) for vendor in VENDORS),
     ("huawei_aom", {"auth": PASSWORD}),
@@ -339,3 +395,38 @@ def test_any_answer_gives_valid_exposition_and_the_next_good_one_recovers(
     figures = survive(vendor, settings_, 40, repeatable=True)
 
     print(f"hostile {vendor}: {figures}")
+
+
+LONG_NUMBERS = [MARK.format("number that no float holds"), "9" * 4_300, "9" * 5_000]
+
+
+async def hostile_exposition(vendor: str, settings_: Mapping[str, Any]) -> bytes:
+    """What is told after polls in which one field after the other held such numbers wherever it stands."""
+    history = timedelta(minutes=5)
+    rig = Rig(vendor, pace=pace(between_alerts=60.0), history=history, max_requests_per_second=1000, **settings_)
+    hostile = rig.site.simulator = HostileSimulator(rig.simulator)
+    await rig.polls(3)
+    for name in sorted(hostile.names):
+        hostile.ways = [Spoilt([Change(name, "replace everywhere", value)]) for value in LONG_NUMBERS]
+        await rig.polls(2)
+        assert Reason.INTERNAL not in rig.watch.book.state.poll_failures, name
+    assert_can_be_told(rig)
+    reload = ReloadState(successful=True, succeeded_at=START)
+    snapshot = Snapshot(at=rig.now(), sources=[rig.watch.book.state], group_by=[], reload=reload)
+    return RENDERER.render(snapshot, snapshot.at).text.whole
+
+
+@pytest.mark.parametrize(("vendor", "settings_"), CASES[:4] + CASES[5:], ids=[*VENDORS, "key_astrom-problems"])
+def test_prometheus_itself_reads_what_is_told_of_a_hostile_vendor(vendor: str, settings_: Mapping[str, Any]) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is missing (Debian package prometheus): nothing else refuses what Prometheus refuses"
+
+    told = trio.run(hostile_exposition, vendor, settings_, clock=MockClock(autojump_threshold=0))
+    checked = subprocess.run([promtool, "check", "metrics"], input=told, capture_output=True)
+
+    assert checked.returncode == 0, checked.stderr.decode()[:500]
+
+
+def test_a_number_that_no_float_holds_is_refused_by_the_check_as_prometheus_refuses_it() -> None:
+    with pytest.raises(AssertionError):
+        assert_values_are_finite("# TYPE a counter\na_total " + "9" * 400 + "\n")

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from exporter.simulation.network import FaultKind
 from exporter.simulation.wire import Quirk
 from tests.rig import VENDORS
-from tests.walks import OVERLAPS, Step, Walk
+from tests.walks import OVERLAPS, STATUSES, Step, Walk
 
 polls = st.integers(1, 4)
 steps = st.one_of(
@@ -21,6 +21,8 @@ steps = st.one_of(
         fault=st.sampled_from(FaultKind),
         endpoint=st.none() | st.integers(0, 2),
         times=st.none() | st.integers(1, 8),
+        status=st.sampled_from(STATUSES),
+        retry_after=st.sampled_from([0, 20, 100]),
     ),
     st.builds(
         Step, what=st.just("quirk"), polls=polls, quirk=st.sampled_from([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS])

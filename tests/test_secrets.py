@@ -40,6 +40,7 @@ from tests.test_exactly_once import pace
 
 # What no part of our own texts looks like, with what every encoding changes, and nothing that a header cannot carry.
 CANARY = "C4n4ry-{}&=+/% \"K1ng's\\"
+PEM = "-----BEGIN PRIVATE KEY-----"
 
 
 def canary(name: str) -> str:
@@ -261,6 +262,9 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{vendor}.{name}: {mistake}", document(good | {"auth": good["auth"] | {name: value}})
             yield f"{vendor}.{name}: twice", document(good | {"auth": good["auth"] | {f"{name}_file": secret}})
             without = {key: value for key, value in good["auth"].items() if key != name}
+            for pasted in (secret, f"{PEM}\n{secret}\n", secret * 500):
+                as_file = good | {"auth": without | {f"{name}_file": pasted}}
+                yield f"{vendor}.{name}: where the name of a file belongs", document(as_file)
             yield f"{vendor}.{name}: beside", document(good | {"auth": without, "interval": "5x"})
             yield f"{vendor}.{name}: misspelt", document(good | {"auth": without | {f"{name}s": secret}})
             yield f"{vendor}.{name}: the section itself", document(good | {"auth": secret})
@@ -268,19 +272,25 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{vendor}.{name}: under defaults", document(good, defaults={"auth": good["auth"]})
             yield f"{vendor}.{name}: in the wrong section", document(good, web={"auth": {name: secret}})
             yield f"{vendor}.{name}: of no vendor", document({"vendor": "acme", "auth": good["auth"]})
+        for key in ("ca_file", "cert_file", "key_file"):
+            for pasted in (canary("tls"), f"{PEM}\n{canary('tls')}\n", f"/{canary('tls')}" * 500):
+                yield f"{vendor}: {key}", document(good | {"tls": {key: pasted, "insecure_skip_verify": True}})
         login = quote(canary("proxy"), safe="")
         for proxy in (f"http://u:{login}@[", f"ftp://u:{login}@h", f"http://u:{canary('proxy')}@h:1", [login], login):
             yield f"{vendor}: a proxy that is none", document(good | {"proxy": proxy})
         for endpoint in (f"http://u:{login}@h", f"http://u:{login}@h:99999", f"http://h?key={login}"):
             yield f"{vendor}: an endpoint with a login", document(good | {"endpoint": endpoint})
+    yield "web", {"sources": {}, "web": {"config_file": f"{PEM}{canary('tls')}"}}
     otlp = {"endpoint": "http://127.0.0.1:1", "headers": {"authorization": canary("otlp")}}
+    for pasted in (canary("otlp"), f"authorization: {canary('otlp')}\n"):
+        yield "otlp: headers_file", {"sources": {}, "otlp": {"headers_file": pasted}}
     for changes in ({"headers": [canary("otlp")]}, {"headers": {"a": [canary("otlp")]}}, {"interval": "-1"}, {}):
         yield "otlp", {"sources": {}, "otlp": otlp | changes}
 
 
 def canaries() -> list[str]:
     named = [canary(f"{vendor}-{name}") for vendor, _, names in WAYS for name in names]
-    return [*named, canary("proxy"), canary("otlp"), canary("user")]
+    return [*named, *map(canary, ("proxy", "otlp", "user", "tls"))]
 
 
 def test_no_configuration_error_shows_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,6 +326,8 @@ def test_no_error_about_the_environment_shows_a_secret(
                 f"AUTH__{name}",
                 f"AUTH__{name}__MORE",
                 f"AUTH__{name}S",
+                f"AUTH__{name}_FILE",
+                "TLS__CA_FILE",
                 "AUTH",
                 "AUTHS",
                 "LABELS",

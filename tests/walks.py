@@ -15,6 +15,7 @@ from tests.rig import LIVELY, Rig, expected, told
 
 # Opened alerts are compared by severity, so none may change before it is first seen.
 PACE = msgspec.structs.replace(LIVELY, between_alerts=80.0, severity_changed=0.0)
+STATUSES = [400, 401, 403, 404, 429, 500, 502, 503]
 OVERLAPS = ["6m", "10m", "25m"]
 DETAILS = {
     "baidu_bls": ("list_alarm_record", "describe_alarm_record"),
@@ -35,6 +36,8 @@ class Step(msgspec.Struct, frozen=True):
     fault: FaultKind | None = None
     endpoint: int | None = None
     times: int | None = None
+    status: int = 503
+    retry_after: int = 0
     quirk: Quirk | None = None
     overlap: str | None = None
     seconds: float = 0.0
@@ -61,6 +64,8 @@ def a_step(chance: random.Random) -> Step:
         fault=chance.choice([*FaultKind]) if what == "fault" else None,
         endpoint=chance.choice([None, 0, 1, 2]),
         times=chance.choice([None, 1, 2, 7]),
+        status=chance.choice(STATUSES),
+        retry_after=chance.choice([0, 0, 20, 100]),
         quirk=chance.choice([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS]) if what == "quirk" else None,
         overlap=chance.choice([None, *OVERLAPS]),
         seconds=chance.uniform(0.0, 12.0),
@@ -95,7 +100,16 @@ class Walk:
                 self.figures.faults += 1
                 endpoints = DETAILS[rig.simulator.vendor]
                 endpoint = None if step.endpoint is None else endpoints[step.endpoint % len(endpoints)]
-                rig.site.faults = [Fault(kind=step.fault, endpoint=endpoint, times=step.times, size=8 * 1024 * 1024)]
+                rig.site.faults = [
+                    Fault(
+                        kind=step.fault,
+                        endpoint=endpoint,
+                        times=step.times,
+                        size=8 * 1024 * 1024,
+                        status=step.status,
+                        headers={"Retry-After": str(step.retry_after)} if step.retry_after else {},
+                    )
+                ]
                 await self._poll(step.polls)
                 rig.site.faults = []
             case "quirk" if step.quirk is not None:
@@ -149,7 +163,7 @@ class Walk:
     async def _recover(self) -> None:
         """Everything quiet and whole for long enough; then every counter and gauge equals the ledger."""
         rig = self.rig
-        rig.world.rest()
+        rig.rest()
         rig.site.faults = []
         rig.simulator.quirks = set()
         await self._poll(20)
@@ -157,6 +171,8 @@ class Walk:
         state = rig.watch.book.state
         if not state.up:
             self.figures.mismatches.append(f"down after recovery: {state.last_error}")
+        elif lost := rig.facts - state.facts:
+            self.figures.mismatches.append(f"not supplied any more: {', '.join(sorted(lost))}")
         else:
             found, truth = told(rig), expected(rig)
             self.figures.mismatches += [f"{k}: {found[k]} is not {truth[k]}" for k in truth if found[k] != truth[k]]

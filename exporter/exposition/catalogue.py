@@ -393,7 +393,9 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{value}",
         labels=("field",),
         help="Values met that are in no table of the exporter, by field: the vendor's schema has moved.",
-        samples=lambda state: _by_label(state.unmapped),
+        samples=lambda state: _by_label(
+            dict.fromkeys(() if state.alerts is None else state.label_sets.unmapped, 0) | dict(state.unmapped)
+        ),
     ),
     Family(
         name="vendor_source_clock_offset_seconds",

@@ -1,6 +1,7 @@
-"""The series of a family as every output tells them: label values that fit any receiver, no two rows alike."""
+"""The series of a family as every output tells them: labels and values that fit any receiver, no two rows alike."""
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,8 @@ from exporter.exposition.catalogue import Family, Sample, Value
 from exporter.model.snapshot import Labels, Snapshot
 
 LONGEST_VALUE = 128
+# Receivers hold numbers as floats of 64 bits: no whole number beyond this is exact.
+_EXACT = 2**53
 # Surrogates have no UTF-8 form; control characters and line separators would break somebody's terminal or parser.
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -28,4 +31,11 @@ def rows_of(family: Family[Any], samples: Iterable[Sample], names: Labels) -> di
     for labels, value in samples:
         values = (*map(fit, labels), *("",) * (len(names) - len(labels)))
         rows[values] = family.merge(rows[values], value) if values in rows else value
-    return rows
+    return {values: _readable(value) for values, value in rows.items()}
+
+
+def _readable(value: Value) -> Value:
+    """The value as any receiver can read it: a whole number that is too large for some of them becomes a float."""
+    if not isinstance(value, int) or -_EXACT <= value <= _EXACT:
+        return value
+    return float(max(-sys.float_info.max, min(value, sys.float_info.max)))

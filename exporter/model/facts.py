@@ -31,3 +31,5 @@ class LabelSets(msgspec.Struct, frozen=True, kw_only=True):
     failure_reasons: Sequence[FailureReason] = ()
     suppressions: Sequence[Suppression] = ()
     event_types: Sequence[str] = ()
+    unmapped: Sequence[str] = ()
+    """Names of the fields whose values may be in no table of ours."""

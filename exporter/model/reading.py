@@ -14,22 +14,44 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     """The span of time asked for, in the vendor's clock, and what is known before asking.
 
     `counted_from` is the moment since which things count; a record of the baseline is older. `first` holds until a
-    poll has succeeded. `open_alerts` are the alerts believed open, by key: what of it a list does not show can be
-    looked up.
+    poll has succeeded. Of a later window that reaches behind all before it, `reached` is where these began.
+    `open_alerts` are the alerts believed open, by key: what of it a list does not show can be looked up.
     """
 
     start: datetime
     end: datetime
     counted_from: datetime
     first: bool
+    reached: datetime | None = None
     open_alerts: Mapping[str, Alert] = {}
 
 
-class Rejected(msgspec.Struct, frozen=True):
-    """An item of a good answer that could not be read; `why` names no content of the vendor's beyond field names."""
+class Rejections(msgspec.Struct):
+    """Items of good answers that could not be read: of each kind how many, and why the first one.
 
-    kind: Kind
-    why: str
+    However many they are, this stays small. `why` names no content of the vendor's beyond field names.
+    """
+
+    counts: dict[Kind, int] = {}
+    why: dict[Kind, str] = {}
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def __add__(self, other: "Rejections") -> "Rejections":
+        both = Rejections(self.counts.copy(), self.why.copy())
+        both.extend(other)
+        return both
+
+    def add(self, kind: Kind, why: str, count: int = 1) -> None:
+        """Notes items of a kind."""
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        self.why.setdefault(kind, why)
+
+    def extend(self, others: "Rejections") -> None:
+        """Notes others as well."""
+        for kind, count in others.counts.items():
+            self.add(kind, others.why[kind], count)
 
 
 class OpenAlerts(msgspec.Struct, frozen=True):
@@ -39,7 +61,7 @@ class OpenAlerts(msgspec.Struct, frozen=True):
     """
 
     alerts: Sequence[Alert]
-    rejected: Sequence[Rejected] = ()
+    rejected: Rejections = msgspec.field(default_factory=Rejections)
     unsure: frozenset[str] = frozenset()
 
 
@@ -47,7 +69,7 @@ class Happened(msgspec.Struct, frozen=True):
     """Records that may be read again: alerts that ended, notices, operations, convergences, events."""
 
     records: Sequence[Record]
-    rejected: Sequence[Rejected] = ()
+    rejected: Rejections = msgspec.field(default_factory=Rejections)
 
 
 class Unfinished(msgspec.Struct, frozen=True):

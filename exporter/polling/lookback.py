@@ -10,6 +10,7 @@ from exporter.model.reading import Window
 def window_after(
     watermark: datetime | None,
     *,
+    elapsed: timedelta,
     now: datetime,
     started_at: datetime,
     overlap: timedelta,
@@ -21,6 +22,7 @@ def window_after(
 
     Args:
         watermark: when the last poll that succeeded began, None before the first.
+        elapsed: how long ago that was by a clock that never steps.
         now: the vendor's time.
         started_at: when this source began to be watched.
         overlap: how much each window reaches back before the watermark, for late data.
@@ -30,7 +32,7 @@ def window_after(
     reach = lookback or overlap
     # The first window reaches as far back as any later one: what only a later one found would be new to us, and old.
     # A vendor whose clock was set back writes times before the watermark: the window follows.
-    start = started_at - max(reach, overlap) if watermark is None else min(watermark, now) - overlap
+    start = started_at - max(reach, overlap) if watermark is None else min(watermark, now - elapsed) - overlap
     return Window(
         start=min(start, now),
         end=now,

@@ -2,7 +2,6 @@
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ import anyio
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceUnreachable
-from exporter.model.reading import Poll, Reading, Unfinished, Window
+from exporter.model.reading import Poll, Reading, Rejections, Unfinished, Window
 from exporter.polling.cadence import delay_after, first_delay
 from exporter.polling.lookback import window_after
 from exporter.state.book import SourceBook
@@ -61,6 +60,7 @@ class Poller:
         self._attempts = attempts
         self._interval = config.interval
         self._watermark: datetime | None = None
+        self._reached: datetime | None = None
         self._counted_from: datetime | None = None
         self._started = counts_from
         self.counted_until = counts_from
@@ -103,9 +103,12 @@ class Poller:
             next_poll=poll.started_at + max(delay, took),
         )
         if poll.error is None:
-            self._watermark = poll.vendor_now
             self._counted_from = poll.window.counted_from
-            self.counted_until = began
+            self._reached = min(poll.window.start, self._reached or poll.window.start)
+            # A clock that turned out to be set back had the window begin too late: the next one covers it once more.
+            if self._watermark is None or poll.window.end - poll.vendor_now < NOISE:
+                self._watermark = poll.vendor_now
+                self.counted_until = began
         self._tell(poll.error, before.failures_in_a_row)
         self._tell_rejected(poll.readings)
         self._published()
@@ -120,14 +123,18 @@ class Poller:
 
     def _tell_rejected(self, readings: Sequence[Reading]) -> None:
         """Logs what could not be read: one line per kind, never one per record."""
-        rejected = [one for reading in readings if not isinstance(reading, Unfinished) for one in reading.rejected]
-        for kind, count in Counter(one.kind for one in rejected).items():
-            why = next(one.why for one in rejected if one.kind is kind)
-            log.warning("source %s: records that cannot be read: %d of %s; %s", self.name, count, kind, why[:200])
+        rejected = Rejections()
+        for reading in readings:
+            if not isinstance(reading, Unfinished):
+                rejected.extend(reading.rejected)
+        for kind, count in rejected.counts.items():
+            why = rejected.why[kind][:200]
+            log.warning("source %s: records that cannot be read: %d of %s; %s", self.name, count, kind, why)
 
     def _window(self) -> Window:
         window = window_after(
             self._watermark,
+            elapsed=timedelta(seconds=anyio.current_time() - self.counted_until),
             now=self._clock.now(),
             started_at=self._clock.at(self._started),
             overlap=self._config.overlap,
@@ -138,6 +145,12 @@ class Poller:
         if self._counted_from is not None:
             return msgspec.structs.replace(window, counted_from=self._counted_from)
         return window
+
+    def _as_read(self, window: Window, now: datetime) -> Window:
+        """The window by the time that it turned out to be at the vendor, where lists are asked for relative to it."""
+        start = window.start + min(timedelta(0), now - window.end)
+        reached = self._reached if self._reached is not None and start < self._reached else None
+        return msgspec.structs.replace(window, reached=reached)
 
     async def _read(self, started: float) -> Poll:
         started_at, attempts = self._now(), self._attempts()
@@ -152,12 +165,13 @@ class Poller:
             readings, error = await self._readings(window, deadline)
         if window.first:
             window = msgspec.structs.replace(window, counted_from=self._window().counted_from)
+        vendor_now = self._clock.at(started)
         return Poll(
-            window=window,
+            window=self._as_read(window, vendor_now),
             readings=readings,
             error=error,
             started_at=started_at,
-            vendor_now=self._clock.at(started),
+            vendor_now=vendor_now,
             duration_seconds=anyio.current_time() - started,
             requests=self._attempts() - attempts,
         )
@@ -181,5 +195,5 @@ class Poller:
             return readings, FetchError(f"{type(error).__name__} in the exporter itself", reason=Reason.INTERNAL)
         if scope.cancelled_caught:
             late = f"the poll was not complete within its interval of {self._interval.total_seconds():g} s"
-            return readings, SourceUnreachable(late, reason=Reason.TIMEOUT)
+            return readings, self._http.trouble or SourceUnreachable(late, reason=Reason.TIMEOUT)
         return readings, None

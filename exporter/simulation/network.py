@@ -5,7 +5,7 @@ import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
 
@@ -60,13 +60,15 @@ class Fault(msgspec.Struct, kw_only=True):
 class Site:
     """One simulated vendor, its faults and what its access log shows: calls by (endpoint, HTTP status).
 
-    `now` is true time; the world is advanced to it with each request.
+    `now` is true time; the world is advanced to it with each request. `date_off` is how wrong the Date headers are
+    besides the world's own clock, as those that a cache repeats.
     """
 
     def __init__(self, simulator: Simulator, now: Callable[[], datetime]) -> None:
         self.simulator = simulator
         self.faults: list[Fault] = []
         self.calls: Calls = Calls()
+        self.date_off = timedelta(0)
         self._now = now
 
     def fault_for(self, request: Request) -> Fault | None:
@@ -90,7 +92,7 @@ class Site:
         endpoint = self.simulator.endpoint_of(request)
         response = self._spoilt(request, endpoint, fault)
         self.calls[endpoint, str(response.status)] += 1
-        date = format_datetime((world.now + world.skew).astimezone(UTC), usegmt=True)
+        date = format_datetime((world.now + world.skew + self.date_off).astimezone(UTC), usegmt=True)
         return msgspec.structs.replace(response, headers={"Date": date, **response.headers})
 
     def _spoilt(self, request: Request, endpoint: str, fault: Fault | None) -> Response:

@@ -47,6 +47,7 @@ class _Past(msgspec.Struct, gc=False):
     started_at: datetime | None
     severity: Severity
     acknowledged: bool = False
+    ended_at: datetime | None = None
 
 
 class _Sums(msgspec.Struct, gc=False):
@@ -63,7 +64,7 @@ class SourceBook:
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._ledger = Ledger(keeping.max_records)
+        self._ledger: Ledger[_Past | int] = Ledger(keeping.max_records, _seconds_of)
         self._tally = Tally(group_by=keeping.group_by, group_limit=keeping.group_limit)
         self._open: dict[str, Alert] = {}
         self._past: dict[str, _Past] = {}  # of the open alerts; that of closed ones is in the ledger
@@ -178,8 +179,8 @@ class SourceBook:
         return partial
 
     def _invalid(self, reading: OpenAlerts | Happened) -> None:
-        for rejected in reading.rejected:
-            self._ledger.records[rejected.kind, "invalid"] += 1
+        for kind, count in reading.rejected.counts.items():
+            self._ledger.records[kind, "invalid"] += count
 
     # Alerts.
 
@@ -191,8 +192,9 @@ class SourceBook:
             self._close(alert, reason, past, now, counts=True)
             self._ledger.records[Kind.ALERT, "changed"] += 1
             return
-        if self._ledger.seen(Kind.ALERT, alert.key) is not None:
-            self._ledger.records[Kind.ALERT, "duplicate"] += 1
+        ledger = self._ledger
+        if ledger.seen(Kind.ALERT, alert.key) is not None or ledger.may_have_left(Kind.ALERT, alert.ended_at):
+            ledger.records[Kind.ALERT, "duplicate"] += 1
             return
         opened_before = self._was_before(alert.appeared_at or alert.started_at, window, now)
         ended_before = opened_before and (alert.ended_at is None or self._was_before(alert.ended_at, window, now))
@@ -202,7 +204,7 @@ class SourceBook:
             self._note(What.OPENED, alert, alert.started_at)
         past = _Past(baseline=opened_before, started_at=alert.started_at, severity=alert.severity)
         self._close(alert, reason, past, now, counts=not ended_before)
-        self._ledger.records[Kind.ALERT, "baseline" if ended_before else "new"] += 1
+        ledger.records[Kind.ALERT, "baseline" if ended_before else "new"] += 1
 
     def _take_open(
         self, reading: OpenAlerts, ended: Mapping[str, Alert], window: Window, now: datetime, *, complete: bool
@@ -234,7 +236,8 @@ class SourceBook:
 
     def _take_opened(self, alerts: Iterable[Alert], window: Window, now: datetime) -> None:
         counted: list[Alert] = []
-        again = baseline = 0
+        again: list[Alert] = []
+        baseline = 0
         opened, pasts, seen = self._open, self._past, self._ledger.seen  # a first poll opens thousands
         any_closed = bool(self._ledger.tracked[Kind.ALERT])
         for alert in alerts:
@@ -242,8 +245,7 @@ class SourceBook:
             past = seen(Kind.ALERT, key) if any_closed else None
             if isinstance(past, _Past):  # closed before, open again under the same key
                 self._ledger.forget(Kind.ALERT, key)
-                again += 1
-                counted.append(alert)
+                again.append(alert)
             else:
                 is_old = window.first and self._was_before(alert.appeared_at or started_at, window, now)
                 past = _Past(is_old, started_at, alert.severity)
@@ -256,18 +258,20 @@ class SourceBook:
             opened[key] = alert
             pasts[key] = past
         self._tally.alerts_opened(counted, now)
+        self._tally.alerts_opened(again, None)  # how long ago they first began is not how late we are
         if self.occurrences is not None:
-            for alert in counted:
+            for alert in (*counted, *again):
                 self._note(What.OPENED, alert, alert.started_at)
         records = self._ledger.records
-        records[Kind.ALERT, "changed"] += again
+        records[Kind.ALERT, "changed"] += len(again)
         records[Kind.ALERT, "baseline"] += baseline
-        records[Kind.ALERT, "new"] += len(counted) - again
+        records[Kind.ALERT, "new"] += len(counted)
 
     def _close(self, alert: Alert, reason: CloseReason, past: _Past, now: datetime, *, counts: bool) -> None:
         self._open.pop(alert.key, None)
         self._past.pop(alert.key, None)
         self._missed.pop(alert.key, None)
+        past.ended_at = alert.ended_at
         self._ledger.remember(Kind.ALERT, alert.key, past)
         if counts:
             self._tally.alert_closed(alert, reason, now)
@@ -289,17 +293,21 @@ class SourceBook:
         ledger = self._ledger
         mark = ledger.seen(kind, record.key)
         if mark is not None:
-            if isinstance(record, Notice) and record.failure is not None and mark == _COUNTED:
+            was_counted = isinstance(mark, int) and mark & 3 == _COUNTED
+            if isinstance(record, Notice) and record.failure is not None and was_counted:
                 self._tally.notice_failed(record)
                 self._note_failure(record)
-                ledger.remember(kind, record.key, _FAILED)
+                ledger.remember(kind, record.key, _marked(_FAILED, record.at))
                 ledger.records[kind, "changed"] += 1
             else:
                 ledger.records[kind, "duplicate"] += 1
             return
+        if ledger.may_have_left(kind, record.at):
+            ledger.records[kind, "duplicate"] += 1
+            return
         self._tally.met(record)
         if isinstance(record, Event):
-            counts = not window.first or (record.at is not None and record.at >= self._edge(window))
+            counts = not self._was_before(record.at, window, None)
         else:
             counts = self._counts(self._past_of(record.alert_key), record.at, window)
         if counts:
@@ -309,7 +317,8 @@ class SourceBook:
         if isinstance(record, Operation) and record.operation == "ack" and record.at is not None:
             self._acknowledged(record.alert_key, record.at, window)
         failed = isinstance(record, Notice) and (record.failure is not None or record.suppressed is not None)
-        ledger.remember(kind, record.key, (_FAILED if failed else _COUNTED) if counts else _BASELINE)
+        state = (_FAILED if failed else _COUNTED) if counts else _BASELINE
+        ledger.remember(kind, record.key, _marked(state, record.at))
         ledger.records[kind, "new" if counts else "baseline"] += 1
 
     def _past_of(self, key: str) -> _Past | None:
@@ -326,9 +335,15 @@ class SourceBook:
         since = window.counted_from
         return since - (since - _EPOCH) % self._keeping.resolution
 
-    def _was_before(self, at: datetime | None, window: Window, now: datetime) -> bool:
-        """Whether it was so before counting began; once a poll has succeeded, whatever is new counts."""
-        return window.first and (at is None or at < self._edge(window) or at > now + ABSURD)
+    def _was_before(self, at: datetime | None, window: Window, now: datetime | None) -> bool:
+        """Whether it was so before counting began, by a time that is not after `now`.
+
+        Once a poll has succeeded whatever is new counts, but for what no window has reached before: a clock that is set
+        back makes one reach behind the first.
+        """
+        if not window.first:
+            return at is not None and window.reached is not None and at < window.reached
+        return at is None or at < self._edge(window) or (now is not None and at > now + ABSURD)
 
     # What is told one by one.
 
@@ -424,8 +439,21 @@ class SourceBook:
         return [(alert.severity, alert.key, alert.name, alert.resource_type) for alert in shown]
 
 
-# Marks of records in the ledger.
+# What the ledger remembers of a record: what became of it, and its time in seconds since 1970, in one number.
 _BASELINE, _COUNTED, _FAILED = 0, 1, 2
+
+
+def _marked(state: int, at: datetime | None) -> int:
+    return state | (_seconds(at) << 2)
+
+
+def _seconds_of(mark: "_Past | int") -> int:
+    return mark >> 2 if isinstance(mark, int) else _seconds(mark.ended_at)
+
+
+def _seconds(at: datetime | None) -> int:
+    return int(at.timestamp()) if at is not None else 0
+
 
 _MOVES = tuple(
     field for field in Alert.__struct_fields__ if field not in {"acknowledged_at", "title", "unmapped", "appeared_at"}

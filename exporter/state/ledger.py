@@ -1,7 +1,10 @@
 """Ledger: remembers the identity of every record, so that each is counted exactly once; bounded."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
+from typing import Generic, TypeVar
 
 from exporter.model.records import Kind
 from exporter.model.snapshot import Labels
@@ -15,20 +18,30 @@ def _identity(kind: Kind, key: str) -> tuple[Kind, str]:
     return kind, key if len(key) <= LONGEST_KEY else sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Ledger:
+M = TypeVar("M")
+
+
+class Ledger(Generic[M]):
     """The identities met so far, at most `limit` besides what is held elsewhere; least recently seen ones leave first.
 
-    Each identity keeps a mark: for a record whether it was counted, for a closed alert what it was.
+    Each identity keeps a mark: for a record whether it was counted, for a closed alert what it was. Of those that left
+    the newest time is kept, per kind: what is not newer than that may have been counted, and does not count again.
+
+    Args:
+        limit: how many identities are kept.
+        seconds_of: the time of a marked record, in seconds since 1970; 0 where it has none.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, seconds_of: Callable[[M], int]) -> None:
         self._limit = limit
-        self._marks: OrderedDict[tuple[Kind, str], object] = OrderedDict()
+        self._seconds_of = seconds_of
+        self._marks: OrderedDict[tuple[Kind, str], M] = OrderedDict()
+        self._forgotten: dict[Kind, int] = {}
         self.tracked: Counter[Kind] = Counter()
         self.evicted: Counter[Kind] = Counter()
         self.records: Counter[Labels] = Counter()
 
-    def seen(self, kind: Kind, key: str) -> object | None:
+    def seen(self, kind: Kind, key: str) -> M | None:
         """The mark of an identity met before, now most recently seen; None for a new one."""
         identity = _identity(kind, key)
         mark = self._marks.get(identity)
@@ -36,8 +49,13 @@ class Ledger:
             self._marks.move_to_end(identity)
         return mark
 
-    def remember(self, kind: Kind, key: str, mark: object) -> None:
-        """Keeps an identity with its mark, which is never None."""
+    def may_have_left(self, kind: Kind, at: datetime | None) -> bool:
+        """Whether a record that is not here may be one that left: those of its time have left already."""
+        until = self._forgotten.get(kind)
+        return until is not None and at is not None and at.timestamp() < until + 1
+
+    def remember(self, kind: Kind, key: str, mark: M) -> None:
+        """Keeps an identity with its mark."""
         identity = _identity(kind, key)
         if identity not in self._marks:
             self.tracked[kind] += 1
@@ -53,6 +71,7 @@ class Ledger:
         """Evicts down to the limit, of which `elsewhere` records are taken by open alerts, which never leave."""
         room = max(0, self._limit - elsewhere)
         while len(self._marks) > room:
-            (kind, _), _ = self._marks.popitem(last=False)
+            (kind, _), mark = self._marks.popitem(last=False)
             self.tracked[kind] -= 1
             self.evicted[kind] += 1
+            self._forgotten[kind] = max(self._seconds_of(mark), self._forgotten.get(kind, 0))

@@ -48,10 +48,12 @@ class Tally:
         self.requests = Counter[Labels]()
         self.request_seconds: defaultdict[str, Histogram] = defaultdict(lambda: empty_histogram(REQUEST_BUCKETS))
 
-    def alerts_opened(self, alerts: Sequence[Alert], now: datetime) -> None:
-        """Alerts were seen to open."""
+    def alerts_opened(self, alerts: Sequence[Alert], now: datetime | None) -> None:
+        """Alerts were seen to open, for the first time if it is said when."""
         for labels, count in Counter(map(self.labels_of, alerts)).items():
             self.opened[self._opened_series.series_of(labels)] += count
+        if now is None:
+            return
         latest = now + ABSURD
         starts = [alert.started_at for alert in alerts]
         delays = [(now - start).total_seconds() for start in starts if start is not None and start < latest]

@@ -14,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
-    FilePath,
     field_validator,
     model_validator,
 )
@@ -23,7 +22,7 @@ from exporter.model.alert import Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.http import Http
-from exporter.vendorkit.settings import Duration, Settings
+from exporter.vendorkit.settings import Duration, ExistingFile, Settings
 from exporter.vendorkit.transport import checked_proxy
 
 
@@ -49,11 +48,11 @@ BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_
 class Tls(Settings):
     """How a source's TLS connection is secured."""
 
-    ca_file: FilePath | None = None
+    ca_file: ExistingFile | None = None
     """Certificates of the authorities to trust, PEM, instead of the built-in ones; read again when it changes."""
-    cert_file: FilePath | None = None
+    cert_file: ExistingFile | None = None
     """Client certificate, PEM; read again, with its key, when it changes."""
-    key_file: FilePath | None = None
+    key_file: ExistingFile | None = None
     """Key of the client certificate, PEM."""
     insecure_skip_verify: bool = False
     """Accept any certificate. Only for tests."""
@@ -75,6 +74,14 @@ RESERVED_LABELS = frozenset(
     "source vendor severity reason operation channel event_type key kind outcome endpoint code field signal le "
     "quantile name policy resource_type provider namespace job instance".split()
 )
+
+
+def _label_name(name: str) -> str:
+    if not _LABEL.fullmatch(name) or name.startswith("__"):
+        raise ValueError("is no label name: letters, digits and _, not starting with a digit or __")
+    if name in RESERVED_LABELS:
+        raise ValueError("is a label the exporter sets itself; choose another name")
+    return name
 
 
 class Tuning(Settings):
@@ -102,7 +109,7 @@ class Tuning(Settings):
     """Dedup memory. Least recently seen closed records leave first, open alerts never."""
     severity_map: dict[str, Severity] = {}
     """Vendor level to canonical severity, over the built-in table."""
-    labels: dict[str, str] = {}
+    labels: dict[Annotated[str, AfterValidator(_label_name)], str] = {}
     """Constant extra labels of the source."""
 
     @field_validator("interval", "timeout")
@@ -110,16 +117,6 @@ class Tuning(Settings):
     def _positive(cls, value: timedelta) -> timedelta:
         if value <= timedelta(0):
             raise ValueError("must be longer than 0 s")
-        return value
-
-    @field_validator("labels")
-    @classmethod
-    def _label_names(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if not _LABEL.fullmatch(name) or name.startswith("__"):
-                raise ValueError(f"{name!r} is no label name: letters, digits and _, not starting with a digit or __")
-            if name in RESERVED_LABELS:
-                raise ValueError(f"{name!r} is a label the exporter sets itself; choose another name")
         return value
 
 

@@ -1,13 +1,15 @@
 """DetailQueue: which alerts still need a second call; losing it costs calls, never correctness."""
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
 import msgspec
 
-from exporter.errors import FetchError, SourceRefused, SourceThrottled, SourceUnreachable
+from exporter.errors import FetchError, Reason, SourceRefused, SourceUnreachable
+from exporter.model.reading import Window
+from exporter.vendorkit.clock import NOISE
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ class DetailQueue:
         self._entries: dict[str, _Entry] = {}
         self._max_entries = max_entries
         self._round = 0
+        self._counted_from: datetime | None = None
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
@@ -42,8 +45,17 @@ class DetailQueue:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def begin(self) -> None:
-        """Starts a poll."""
+    def begin(self, window: Window) -> None:
+        """Starts a poll.
+
+        Until one succeeds, all is forgotten where the vendor's clock was learnt meanwhile: what an earlier reading
+        took for the baseline, or was discarded with it, is decided anew. Otherwise a first poll that needs several
+        attempts goes on where the last one ended.
+        """
+        known = self._counted_from
+        if known is None or (window.first and not timedelta(0) <= window.counted_from - known < NOISE):
+            self._entries.clear()
+            self._counted_from = window.counted_from
         self._round += 1
 
     def offer(self, key: str, version: Hashable, now: datetime) -> None:
@@ -100,6 +112,12 @@ class DetailQueue:
         if entry is not None:
             entry.queued = now
 
+    def put_off(self, key: str, until: datetime) -> None:
+        """Lets an alert wait whose call will not be answered better soon."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.due = entry.queued = until
+
     def drop(self, key: str) -> None:
         """Forgets an alert."""
         self._entries.pop(key, None)
@@ -129,6 +147,15 @@ class Fetched(NamedTuple, Generic[T]):
     details: dict[str, T]
     failed: dict[str, FetchError]
     waiting: int
+
+    def raise_if_told_to_wait(self) -> None:
+        """Raises the failure that asks for the longest wait, if one asks for more than is left of this poll.
+
+        It is to end the poll, after all that was read is told, so that the next one waits for it.
+        """
+        told = [error for error in self.failed.values() if error.retry_after is not None]
+        if told:
+            raise max(told, key=lambda error: error.retry_after or 0.0)
 
 
 async def fetch_details(
@@ -166,7 +193,7 @@ async def fetch_details(
             except FetchError as error:
                 failed[key] = error
                 silent = silent + 1 if isinstance(error, SourceUnreachable) else 0
-                stop = stop or isinstance(error, SourceThrottled) or silent >= GIVE_UP_AFTER
+                stop = stop or error.reason is Reason.RATE_LIMITED or silent >= GIVE_UP_AFTER
             else:
                 silent = 0
             slowest = max(slowest, anyio.current_time() - began)

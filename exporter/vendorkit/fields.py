@@ -1,4 +1,4 @@
-"""Field types for wire models, and what they mean: epoch s or ms, times without zone, map or pairs, long ids."""
+"""Field types for wire models, and what they mean: counts, epoch s or ms, times without zone, maps or pairs, ids."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -9,7 +9,31 @@ from exporter.errors import ItemRejected
 # What JSON may hold where a manual promises a number or a text: vendors write either, or null.
 Scalar = str | int | float | bool | None
 
+LONGEST_TEXT = 1024
+
 _LATEST_S = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+# Any more digits are nonsense that int() takes long over or refuses; so many a float holds exactly, too.
+_MOST_DIGITS = 15
+
+
+def is_digits(value: str) -> bool:
+    """Whether a text is a whole number of at most 15 ASCII digits: int() takes those of other scripts as well."""
+    return len(value) <= _MOST_DIGITS and value.isascii() and value.isdecimal()
+
+
+def whole_number(value: Scalar, field: str, *, most: int = 10**_MOST_DIGITS - 1) -> int | None:
+    """A number of things, at most `most`, also as text; None for null and ""; raises ItemRejected for anything else."""
+    number = value
+    if isinstance(value, str):
+        digits = value.strip()
+        number = int(digits) if is_digits(digits) else digits or None
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    if number is None:
+        return None
+    if type(number) is not int or not 0 <= number <= most:
+        raise ItemRejected(f"{field} is no whole number from 0 to {most}")
+    return number
 
 
 def moment_from_ms(value: Scalar, field: str) -> datetime | None:
@@ -33,7 +57,7 @@ def _moment(value: Scalar, unit: int, field: str) -> datetime | None:
         seconds = float(value) / unit
     except (ValueError, OverflowError):
         raise ItemRejected(f"{field} is no time") from None
-    if isinstance(value, bool) or not 0 < seconds <= _LATEST_S:
+    if isinstance(value, bool) or not str(value).isascii() or not 0 < seconds <= _LATEST_S:
         raise ItemRejected(f"{field} is no time")
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -56,6 +80,13 @@ def text(value: Any) -> str:
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     return str(value)
+
+
+def short(value: Any) -> str:
+    """A name or a title as text of at most 1,024 characters: what is kept as long as an alert is open."""
+    if type(value) is str and len(value) <= LONGEST_TEXT:  # the usual case, first
+        return value
+    return text(value)[:LONGEST_TEXT]
 
 
 def identity(value: Scalar, field: str) -> str:

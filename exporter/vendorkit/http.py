@@ -22,6 +22,9 @@ from exporter.vendorkit.retry_after import seconds_from
 T = TypeVar("T")
 
 ATTEMPTS = 5
+# A thousand fields for each row of the longest page that is asked for. Denser answers would take seconds to read and
+# many times their size: one of 32 MiB has room for sixteen million rows.
+MOST_VALUES = 1_000_000
 
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 Judge = Callable[[int, bytes], FetchError | None]
@@ -47,10 +50,13 @@ class Http:
         self._deadline = float("inf")
         self.details_until = float("inf")
         """Until when calls are made that can wait for the next poll; a quarter of the poll is left for its end."""
+        self.trouble: FetchError | None = None
+        """Why a request had to be asked again, until one succeeds: what ended a poll that its deadline cuts."""
 
     def begin(self, deadline: float) -> None:
         """Starts a poll that may ask until the event loop's clock shows `deadline`."""
         self._deadline = deadline
+        self.trouble = None
         self.details_until = deadline - (deadline - anyio.current_time()) / 4
 
     def has_time(self) -> bool:
@@ -74,7 +80,8 @@ class Http:
 
         Transport errors and answers that another attempt may mend (429, 502, 503, 504, and what `judge` or `read`
         raise with `repeat`) are asked again, with exponential back-off and full jitter or after the vendor's
-        Retry-After, within the poll's deadline. Each attempt is built and signed anew.
+        Retry-After, within the poll's deadline. Each attempt is built and signed anew. A wait that does not fit is
+        for the next poll: whatever the error, it is rate_limited then, and only then does it keep its `retry_after`.
 
         Args:
             endpoint: the metric's label.
@@ -104,6 +111,7 @@ class Http:
                 response = await self._client.send(request)
                 error = heed(response.headers)
                 if error is not None:
+                    _hear_wait(error, response)
                     raise error
                 return _payload(response, read, judge)
             except httpx.InvalidURL:
@@ -112,17 +120,27 @@ class Http:
                 raise SourceUnintelligible("the answer is nested too deep to be the API's") from None
 
         try:
-            return await AsyncRetrying(
+            answer: T = await AsyncRetrying(
                 retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
                 wait=_pause,
                 stop=self._is_last,
+                before_sleep=self._note,
                 sleep=anyio.sleep,
                 reraise=True,
             )(attempt)
         except FetchError as error:
-            if error.retry_after is not None and anyio.current_time() + error.retry_after >= self._deadline:
-                error.reason = Reason.RATE_LIMITED  # the next poll waits as long as it asked us to
+            if error.retry_after is not None:
+                if anyio.current_time() + error.retry_after >= self._deadline:
+                    error.reason = Reason.RATE_LIMITED
+                else:
+                    error.retry_after = None
             raise
+        self.trouble = None
+        return answer
+
+    def _note(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self.trouble = error if isinstance(error, FetchError) else None
 
     def _is_last(self, state: RetryCallState) -> bool:
         return state.attempt_number >= ATTEMPTS or anyio.current_time() + state.upcoming_sleep >= self._deadline
@@ -141,13 +159,20 @@ def _payload(response: httpx.Response, read: Callable[[bytes], T], judge: Judge)
     if not response.is_success:
         raise judged(response, judge)
     try:
-        return read(response.content)
-    except SourceThrottled as error:
-        if error.retry_after is None:
-            error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
+        return read(_readable(response))
+    except FetchError as error:
+        _hear_wait(error, response)
         raise
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SourceUnintelligible(f"HTTP {response.status_code}, but {_shape(response, error)}") from None
+
+
+def _readable(response: httpx.Response) -> bytes:
+    """The body; raises `too_large` for one of more values than can be read in one go, told by its commas."""
+    body = response.content
+    if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
+        raise SourceUnintelligible(f"an answer of more than {MOST_VALUES} values", reason=Reason.TOO_LARGE)
+    return body
 
 
 def _shape(response: httpx.Response, error: Exception) -> str:
@@ -160,15 +185,19 @@ def _shape(response: httpx.Response, error: Exception) -> str:
     return "the body is no valid JSON"
 
 
+def _hear_wait(error: FetchError, response: httpx.Response) -> None:
+    if error.repeat and error.retry_after is None:
+        error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
+
+
 def judged(response: httpx.Response, judge: Judge = no_opinion) -> FetchError:
     """What an answer that is no success means: the vendor's own word first, else the HTTP status."""
     status = response.status_code
     try:
-        error = judge(status, response.content) or by_status(status)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        error = judge(status, _readable(response)) or by_status(status)
+    except (SourceUnintelligible, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         error = by_status(status)
-    if error.repeat and error.retry_after is None:
-        error.retry_after = seconds_from(response.headers.get("retry-after"), response.headers.get("date"))
+    _hear_wait(error, response)
     return error
 
 

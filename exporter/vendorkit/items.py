@@ -6,31 +6,36 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from exporter.errors import ItemRejected
-from exporter.model.reading import Rejected
+from exporter.errors import ItemRejected, Reason, SourceUnintelligible
+from exporter.model.reading import Rejections
 from exporter.model.records import Kind
 
 T = TypeVar("T")
 R = TypeVar("R")
 P = TypeVar("P")
 
+# A hundred times the longest page that is asked for. A longer one is no page, and walking it would stop all else.
+LONGEST_LIST = 100_000
+# Each place that is mended costs a call.
+_MOST_MENDED = 1_000_000
+
 
 class Normalised(NamedTuple, Generic[R]):
     """What could be read, and what could not."""
 
     items: list[R]
-    rejected: list[Rejected]
+    rejected: Rejections
 
 
 def normalise_all(kind: Kind, items: Iterable[T], convert: Callable[[T], R | None]) -> Normalised[R]:
     """Every item converted; None means there is nothing to tell of it, ItemRejected costs only that item."""
     converted: list[R] = []
-    rejected: list[Rejected] = []
+    rejected = Rejections()
     for item in items:
         try:
             result = convert(item)
         except ItemRejected as error:
-            rejected.append(Rejected(kind, str(error)))
+            rejected.add(kind, str(error))
         else:
             if result is not None:
                 converted.append(result)
@@ -42,7 +47,7 @@ class Decoded(NamedTuple, Generic[P, T]):
 
     page: P
     items: list[T]
-    rejected: list[Rejected]
+    rejected: Rejections
 
 
 class PageDecoder(Generic[P, T]):
@@ -65,7 +70,12 @@ class PageDecoder(Generic[P, T]):
         self._kind = kind
 
     def decode(self, body: bytes) -> Decoded[P, T]:
-        """The page; raises msgspec.DecodeError or ValidationError where the envelope itself cannot be read."""
+        """The page.
+
+        Raises:
+            msgspec.DecodeError: the envelope itself cannot be read; ValidationError if it has the wrong shape.
+            SourceUnintelligible: `too_large`, the list is far longer than any page that was asked for.
+        """
         try:
             page = self._whole.decode(body)
         except msgspec.ValidationError:
@@ -75,18 +85,28 @@ class PageDecoder(Generic[P, T]):
             if mended == body:
                 raise
             return self._one_by_one(mended)
-        return Decoded(page, list(self._items_of(page) or ()), [])
+        return Decoded(page, list(self._listed(page)), Rejections())
 
     def _one_by_one(self, body: bytes) -> Decoded[P, T]:
         page = self._loose.decode(body)
         items: list[T] = []
-        rejected: list[Rejected] = []
-        for raw in self._items_of(page) or ():
+        rejected = Rejections()
+        for raw in self._listed(page):
             try:
                 items.append(self._item.decode(raw))
             except msgspec.ValidationError as error:
-                rejected.append(Rejected(self._kind, f"not of the documented shape: {error}"))
+                rejected.add(self._kind, f"not of the documented shape: {error}")
         return Decoded(page, items, rejected)
+
+    def _listed(self, page: Any) -> Sequence[Any]:
+        return checked_length(self._items_of(page) or ())
+
+
+def checked_length(items: Sequence[T]) -> Sequence[T]:
+    """The items of a list inside an answer; raises `too_large` if they are too many to be walked."""
+    if len(items) > LONGEST_LIST:
+        raise SourceUnintelligible(f"a list of more than {LONGEST_LIST} items in one answer", reason=Reason.TOO_LARGE)
+    return items
 
 
 _ESCAPED_SURROGATE = re.compile(
@@ -95,9 +115,14 @@ _ESCAPED_SURROGATE = re.compile(
 
 
 def mend(body: bytes) -> bytes:
-    """The body with what is no Unicode replaced by U+FFFD: bytes that are not UTF-8, and lone surrogate escapes."""
+    """The body with what is no Unicode replaced by U+FFFD: bytes that are not UTF-8, and lone surrogate escapes.
+
+    What takes more than a million changes is left as it is.
+    """
     text = body.decode("utf-8", "replace").encode()
-    return _ESCAPED_SURROGATE.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], text)
+    return _ESCAPED_SURROGATE.sub(
+        lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], text, count=_MOST_MENDED
+    )
 
 
 def decode_mended(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:

@@ -3,7 +3,7 @@
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import httpx
 
 from exporter.errors import ConfigError
 from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.contract import SourceConfig, Vendor
+from exporter.vendorkit.contract import SourceConfig, Tls, Vendor
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
 from exporter.version import version
@@ -39,8 +39,7 @@ class Trust:
         if skip_verify:
             self.context.check_hostname = False
             self.context.verify_mode = ssl.CERT_NONE
-        if cert is not None:
-            self.context.load_cert_chain(cert, key)
+        _load_pair(self.context, cert, key)
 
     def renew(self) -> None:
         """Reads files that have changed; while they cannot be used, what was read last stays in use."""
@@ -48,10 +47,9 @@ class Trust:
             versions = self._versions()
             if versions == self._seen:
                 return
-            if self._cert is not None:
-                # Tried elsewhere first: a key that does not fit yet would spoil the context in use.
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self._cert, self._key)
-                self.context.load_cert_chain(self._cert, self._key)
+            # Tried elsewhere first: a key that does not fit yet would spoil the context in use.
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.context):
+                _load_pair(context, self._cert, self._key)
             if self._ca is not None:
                 self.context.load_verify_locations(self._ca)
         except OSError as error:
@@ -84,11 +82,15 @@ class _TlsNetwork(httpx.AsyncHTTPTransport):
 
 
 def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
-    """The network as this source is configured to use it; raises ConfigError for certificates that cannot be read."""
+    """The network as this source is configured to use it.
+
+    Raises:
+        ConfigError: certificates or the proxy cannot be used; each problem by its key below the source.
+    """
     try:
         proxy = proxy_for(config.endpoint, config.proxy)
     except ValueError as error:
-        raise ConfigError(f"{config.endpoint}: the proxy environment variable for it {error}") from None
+        raise ConfigError(f"proxy: is not set, and the proxy environment variable {error}") from None
     if proxy is not None and (password := httpx.URL(proxy).password):
         _passwords.add(Secret(password))
     options: dict[str, Any] = {
@@ -102,9 +104,36 @@ def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
     tls = config.tls
     try:
         trust = _trust(tls.ca_file, tls.cert_file, tls.key_file, tls.insecure_skip_verify)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{config.endpoint}: TLS cannot be set up: {error}") from error
+    except (OSError, ValueError):
+        raise ConfigError(*(_blamed(tls) or ["tls: cannot be set up; are its files being replaced?"])) from None
     return _TlsNetwork(trust, **options)
+
+
+def _blamed(tls: Tls) -> list[str]:
+    """What is wrong with which file. None is cited: a secret may stand where the name of a file belongs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    loads: dict[str, tuple[str, Callable[[Path], None]]] = {
+        "ca_file": ("holds no certificate in PEM", context.load_verify_locations),
+        "cert_file": ("holds no certificate in PEM", context.load_verify_locations),
+        "key_file": ("holds no key of cert_file in PEM, without password", partial(_load_pair, context, tls.cert_file)),
+    }
+    problems = []
+    for name, (what, load) in loads.items():
+        if (file := getattr(tls, name)) is not None:
+            try:
+                load(file)
+            except OSError as error:
+                why = what if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+                problems.append(f"tls.{name}: {why}")
+                if name == "cert_file":
+                    break  # whether the key is of it cannot be told
+    return problems
+
+
+def _load_pair(context: ssl.SSLContext, cert: Path | None, key: Path | None) -> None:
+    if cert is not None:
+        # The password keeps OpenSSL from asking for one on the terminal.
+        context.load_cert_chain(cert, key, password=b"")
 
 
 def client_for(

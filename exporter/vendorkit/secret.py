@@ -38,9 +38,10 @@ class Secret:
             try:
                 self._load(file)
             except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"cannot read the file {file}: {_why(error)}") from None
+                # Not cited: its name may be a secret, given where the name of its file belongs.
+                raise ValueError(f"cannot read the file named there: {_why(error)}") from None
         if not self._value:
-            raise ValueError("is empty" if file is None else f"the file {file} is empty")
+            raise ValueError("is empty" if file is None else "the file named there is empty")
         _alive.add(self)
 
     def read(self) -> str:

@@ -1,11 +1,13 @@
-"""Settings: what every configuration model is made of; Duration: a span of time as an operator writes it."""
+"""Settings: what every configuration model is made of; Duration, ExistingFile: values as an operator writes them."""
 
+import os
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import durationpy
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 
 class Settings(BaseModel):
@@ -54,3 +56,13 @@ Duration = Annotated[
     PlainSerializer(text_from),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": _PATTERN}, {"type": "number", "minimum": 0}]}),
 ]
+
+
+def _existing(path: Path) -> Path:
+    if not os.path.isfile(path):  # noqa: PTH113 Path.is_file raises where the name is too long
+        # Not cited: it may be a secret, given where the name of its file belongs.
+        raise ValueError("there is no such file; check the path")
+    return path
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing), WithJsonSchema({"type": "string", "format": "file-path"})]

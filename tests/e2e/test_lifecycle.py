@@ -444,7 +444,7 @@ def test_a_secret_file_that_is_missing_at_the_start_is_a_configuration_error(tmp
         assert running.process.wait(timeout=20) == 2
 
     assert running.told() == (
-        "sources.key_astrom.auth.api_token_file: cannot read the file /nowhere/token: No such file or directory\n"
+        "sources.key_astrom.auth.api_token_file: cannot read the file named there: No such file or directory\n"
     )
 
 

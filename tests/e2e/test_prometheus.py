@@ -321,7 +321,9 @@ def assert_all_have_data(prometheus: Prometheus, *, skip: Any, only: Any = None)
 
 def switch(settings: str, faults: Faults, *, on: bool) -> None:
     """Tells the simulation of the demo what goes wrong at each vendor from now on."""
-    endpoints = {source["vendor"]: httpx.URL(source["endpoint"]) for source in json.loads(settings)["sources"].values()}
+    endpoints = {
+        source["vendor"]: httpx.URL(source["endpoint"]) for source in yaml.safe_load(settings)["sources"].values()
+    }
     for vendor, (body, _) in faults.items():
         control = endpoints[vendor].copy_with(path=f"/-/simulation/{vendor}")
         assert httpx.put(control, json=body if on else {}, trust_env=False).status_code == 200

@@ -27,6 +27,7 @@ LABEL_SETS = LabelSets(
     failure_reasons=(FailureReason.TIMEOUT, FailureReason.OTHER),
     suppressions=(Suppression.CONVERGED,),
     event_types=("event",),
+    unmapped=("severity", "state"),
 )
 
 

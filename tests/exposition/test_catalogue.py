@@ -1,4 +1,7 @@
+import json
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,6 +17,7 @@ from exporter.exposition.catalogue import (
 )
 from exporter.model.facts import Fact
 from exporter.model.snapshot import AlertCounts, Histogram, SourceState
+from exporter.vendors import load_all
 from tests.exposition.states import NOW, a_polled_state, a_state
 
 LABELS = {
@@ -114,6 +118,7 @@ def test_before_the_first_poll_a_source_is_down_and_nothing_is_said_about_alerts
     assert rows("vendor_source_last_success_timestamp_seconds", state) == [((), 0)]
     assert rows("vendor_source_last_poll_duration_seconds", state) == []
     assert rows("vendor_source_clock_offset_seconds", state) == []
+    assert rows("vendor_source_unmapped_values_total", state) == []
 
 
 def test_the_closed_label_sets_have_zeros_from_the_first_success_on() -> None:
@@ -126,10 +131,25 @@ def test_the_closed_label_sets_have_zeros_from_the_first_success_on() -> None:
     assert len(rows("vendor_alert_notice_failures_total", state)) == 4
     assert dict(rows("vendor_alert_operation_failures_total", state)).keys() == {("create",), ("converge",), ("other",)}
     assert rows("vendor_alert_convergences_total", state) == [((), 0)]
+    assert rows("vendor_source_unmapped_values_total", state) == [(("severity",), 0), (("state",), 0)]
     assert rows("vendor_alerts_oldest_open_timestamp_seconds", state) == []
     for _, histogram in rows("vendor_alert_open_duration_seconds", state):
         assert isinstance(histogram, Histogram)
         assert sum(histogram.counts) == 0
+
+
+@pytest.mark.parametrize("vendor", load_all())
+def test_every_field_whose_values_a_vendors_records_left_unmapped_has_a_zero(vendor: str) -> None:
+    cases = [case.read_text() for case in (Path(__file__).parent.parent / "vendors" / vendor / "cases").glob("*.json")]
+    met = {
+        field
+        for case in cases
+        for fields in re.findall(r'"unmapped": (\[.*?\])', case, re.DOTALL)
+        for field in json.loads(fields)
+    }
+
+    assert met
+    assert met <= set(load_all()[vendor].labels.unmapped)
 
 
 def test_what_was_counted_takes_the_place_of_its_zero() -> None:
@@ -138,6 +158,7 @@ def test_what_was_counted_takes_the_place_of_its_zero() -> None:
     assert rows("vendor_alerts_open", state) == [(("critical",), 2), (("warning",), 0)]
     assert dict(rows("vendor_alert_notice_failures_total", state))["email", "timeout"] == 2
     assert dict(rows("vendor_source_poll_failures_total", state))[("timeout",)] == 1
+    assert rows("vendor_source_unmapped_values_total", state) == [(("severity",), 1), (("state",), 0)]
 
 
 @pytest.mark.parametrize(("name", "fact"), NEEDS.items())

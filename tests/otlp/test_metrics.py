@@ -34,6 +34,7 @@ def scraped(snapshot: Snapshot) -> Series:
 GROUPED = AlertCounts(
     open={("critical", "disk"): 2, ("critical", ""): 1}, closed={("warning", "expired", "é" * 200): 3}
 )
+BEYOND = AlertCounts(opened={("critical",): 2**53 + 1}, convergences=2**63, converged_anomalies=10**4_000)
 SNAPSHOTS = {
     "nothing known yet": a_snapshot(a_state()),
     "a bit of everything": a_snapshot(a_polled_state(), a_polled_state(name="other")),
@@ -42,6 +43,7 @@ SNAPSHOTS = {
     "constant labels of one": a_snapshot(a_polled_state(constant_labels={"team": "db"}), a_state(name="other")),
     "facts missing": a_snapshot(a_polled_state(facts=frozenset())),
     "rows that become equal": a_snapshot(a_polled_state(unmapped={"x" * 130: 1, "x" * 131: 2, "\ud800": 3})),
+    "counts beyond what a float holds": a_snapshot(a_polled_state(alerts=BEYOND)),
     "pushes counted": msgspec.structs.replace(
         a_snapshot(a_polled_state()), deliveries=Deliveries({"metrics": 3}, {"metrics": 1}, {"metrics": 0})
     ),

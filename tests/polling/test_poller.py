@@ -9,7 +9,7 @@ import pytest
 from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import Fact, LabelSets
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Window
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Window
 from exporter.model.records import Kind
 from exporter.polling.poller import Poller
 from exporter.vendorkit.clock import VendorClock
@@ -218,9 +218,11 @@ async def test_the_first_window_is_asked_again_once_the_vendors_clock_is_known()
 
 
 async def test_records_that_cannot_be_read_are_one_line_per_kind(caplog: pytest.LogCaptureFixture) -> None:
-    alerts = [Rejected(Kind.ALERT, f"id {number} is missing") for number in range(1000)]
-    notices = [Rejected(Kind.NOTICE, "x" * 1000)]
-    poller = poller_for(ScriptedSource(says(OpenAlerts([], alerts), Happened([], [*alerts, *notices]))))
+    alerts, notices = Rejections(), Rejections()
+    for number in range(1000):
+        alerts.add(Kind.ALERT, f"id {number} is missing")
+    notices.add(Kind.NOTICE, "x" * 1000)
+    poller = poller_for(ScriptedSource(says(OpenAlerts([], alerts), Happened([], alerts + notices))))
 
     await poller.poll()
 

@@ -45,7 +45,14 @@ def test_the_first_poll_comes_within_the_interval_and_ten_seconds(seconds: float
 
 def test_a_window_starts_before_the_last_success_and_ends_now() -> None:
     window = window_after(
-        at(100), now=at(160), started_at=START, overlap=MINUTE, lookback=None, backfill=False, open_alerts={}
+        at(100),
+        elapsed=MINUTE,
+        now=at(160),
+        started_at=START,
+        overlap=MINUTE,
+        lookback=None,
+        backfill=False,
+        open_alerts={},
     )
 
     assert (window.start, window.end, window.counted_from, window.first) == (at(40), at(160), START, False)
@@ -55,7 +62,14 @@ def test_a_window_starts_before_the_last_success_and_ends_now() -> None:
 @pytest.mark.parametrize("backfill", [True, False])
 def test_the_first_window_reaches_back_before_the_start(lookback: timedelta | None, reach: int, backfill: bool) -> None:
     window = window_after(
-        None, now=at(500), started_at=START, overlap=MINUTE, lookback=lookback, backfill=backfill, open_alerts={}
+        None,
+        elapsed=MINUTE,
+        now=at(500),
+        started_at=START,
+        overlap=MINUTE,
+        lookback=lookback,
+        backfill=backfill,
+        open_alerts={},
     )
 
     assert window.start == at(-reach)
@@ -63,12 +77,20 @@ def test_the_first_window_reaches_back_before_the_start(lookback: timedelta | No
     assert window.first
 
 
-def test_a_vendor_clock_that_was_set_back_takes_the_window_along() -> None:
+@given(st.integers(0, 100_000))
+def test_a_vendor_clock_that_was_set_back_takes_the_window_along_and_the_outage_stays_covered(outage: int) -> None:
     window = window_after(
-        at(2000), now=at(800), started_at=START, overlap=MINUTE, lookback=None, backfill=False, open_alerts={}
+        at(2000 + outage),
+        elapsed=timedelta(seconds=outage),
+        now=at(800 + outage),
+        started_at=START,
+        overlap=MINUTE,
+        lookback=None,
+        backfill=False,
+        open_alerts={},
     )
 
-    assert (window.start, window.end) == (at(740), at(800))
+    assert (window.start, window.end) == (at(740), at(800 + outage))
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.floats(0.1, 50))

@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
@@ -30,7 +31,8 @@ def main() -> int:
         started = {pool.submit(RUNS[run], vendor, given.share): (run, vendor) for run, vendor in asked}
         for future in as_completed(started):
             run, vendor = started[future]
-            line, holds = future.result()
+            error = future.exception()
+            line, holds = ("".join(traceback.format_exception(error)), False) if error else future.result()
             failed += not holds
             print(f"{'ok  ' if holds else 'FAIL'} {run} {vendor}: {line}", flush=True)
         print(f"{len(started) - failed} passed, {failed} failed")

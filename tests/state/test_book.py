@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import Reason, SourceUnreachable
 from exporter.model.alert import Alert, CloseReason, Severity
-from exporter.model.reading import Happened, OpenAlerts, Rejected, Unfinished
+from exporter.model.reading import Happened, OpenAlerts, Rejections, Unfinished
 from exporter.model.records import Channel, Event, FailureReason, Kind, Notice, Suppression
 from exporter.model.snapshot import AlertCounts
 from exporter.state.book import SourceBook
@@ -154,6 +154,7 @@ def test_a_closed_alert_open_again_under_the_same_key_opens_again() -> None:
 
     assert counts(book).opened == {CRITICAL: 2}
     assert counts(book).open == {CRITICAL: 1}
+    assert sum(counts(book).detection_delay.counts) == 1  # its first beginning was noticed once
 
 
 def test_a_changed_severity_moves_the_gauge_and_the_close_takes_the_last() -> None:
@@ -268,9 +269,9 @@ def test_an_absurd_time_costs_the_age_and_not_the_alert() -> None:
 def test_a_rejected_item_is_counted_as_invalid() -> None:
     book = a_book()
 
-    book.enter(a_poll(OpenAlerts([], rejected=[Rejected(Kind.ALERT, "id is missing")]), first=True))
+    book.enter(a_poll(OpenAlerts([], Rejections({Kind.ALERT: 2}, {Kind.ALERT: "id is missing"})), first=True))
 
-    assert book.state.records["alert", "invalid"] == 1
+    assert book.state.records["alert", "invalid"] == 2
 
 
 def test_an_unmapped_value_is_counted_once_per_record() -> None:
@@ -287,13 +288,26 @@ def test_memory_is_bounded_and_open_alerts_never_leave_it() -> None:
     open_alerts = [an_alert(str(n)) for n in range(40)]
 
     for round_ in range(20):
-        ended = [an_ended_alert(f"{round_}-{n}") for n in range(30)]
+        ended = [an_ended_alert(f"{round_}-{n}", ended_at=at(70 + round_)) for n in range(30)]
         book.enter(a_poll(OpenAlerts(open_alerts), Happened(ended)))
 
     assert book.state.tracked[Kind.ALERT] == 50
     assert book.state.evicted[Kind.ALERT] == 590
     assert counts(book).open == {CRITICAL: 40}
     assert counts(book).closed == {("critical", "recovered"): 600}
+
+
+def test_what_was_forgotten_is_not_counted_again_and_what_is_newer_is() -> None:
+    book = started(a_book(max_records=10))
+    many = [a_notice(f"{n}", at=at(n)) for n in range(30)]
+    known = OpenAlerts([an_alert()])
+
+    for _ in range(3):
+        book.enter(a_poll(known, Happened(many)))
+    book.enter(a_poll(known, Happened([*many, a_notice("new", at=at(31))])))
+
+    assert sum(counts(book).notices.values()) == 31
+    assert book.state.evicted[Kind.NOTICE] > 0
 
 
 def test_event_types_beyond_the_limit_are_summed() -> None:

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from exporter.errors import FetchError, ItemRejected, Reason, SourceBroken, SourceRefused, SourceThrottled
+from exporter.errors import (
+    FetchError,
+    ItemRejected,
+    Reason,
+    SourceBroken,
+    SourceRefused,
+    SourceThrottled,
+    SourceUnintelligible,
+)
 from exporter.model.records import Kind
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.details import DetailQueue, fetch_details
@@ -23,12 +31,13 @@ from exporter.vendorkit.fields import (
     moment_from_ms,
     moment_from_s,
     moment_from_text,
+    short,
 )
-from exporter.vendorkit.items import PageDecoder, decode_mended
+from exporter.vendorkit.items import LONGEST_LIST, PageDecoder, decode_mended
 from exporter.vendorkit.paging import follow_cursors, follow_numbers
 from exporter.vendorkit.secret import Credentials, Secret, known_values
 from exporter.vendorkit.settings import duration_from, text_from
-from tests.builders import START, at
+from tests.builders import START, a_window, at
 
 T = TypeVar("T")
 
@@ -49,7 +58,29 @@ def test_one_row_of_the_wrong_shape_costs_only_itself() -> None:
     decoded = ROWS.decode(b'{"rows": [{"id": "a"}, {"id": 7}, null, {"id": "b", "n": "x"}, {"id": "c", "more": []}]}')
 
     assert [row.id for row in decoded.items] == ["a", "c"]
-    assert len(decoded.rejected) == 3
+    assert decoded.rejected.counts == {Kind.ALERT: 3}
+
+
+def test_what_cannot_be_read_is_a_count_and_one_reason_however_much_it_is() -> None:
+    decoded = ROWS.decode(b'{"rows": [%s]}' % b",".join([b"0"] * LONGEST_LIST))
+
+    assert decoded.items == []
+    assert decoded.rejected.counts == {Kind.ALERT: LONGEST_LIST}
+    assert list(decoded.rejected.why) == [Kind.ALERT]
+
+
+@pytest.mark.parametrize("row", [b"0", b"{}", b'{"id":"a"}'])
+def test_a_list_far_longer_than_any_page_is_not_walked(row: bytes) -> None:
+    with pytest.raises(SourceUnintelligible) as caught:
+        ROWS.decode(b'{"rows": [%s]}' % b",".join([row] * (LONGEST_LIST + 1)))
+
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_a_name_is_kept_up_to_a_length_that_fits_many_times_into_memory() -> None:
+    assert [short("x" * 1024), short("x" * 1_000_000), short(7), short(None), short(["x"])] == (
+        ["x" * 1024, "x" * 1024, "7", "", ""]
+    )
 
 
 @pytest.mark.parametrize("body", [b'{"rows": null}', b"{}", b'{"rows": []}'])
@@ -173,7 +204,7 @@ def test_a_version_is_read_once_and_a_new_version_again() -> None:
     seen = []
 
     for version in (1, 1, 2, 2):
-        queue.begin()
+        queue.begin(a_window())
         queue.offer("a", version, START)
         seen.append(queue.due(START))
         for key in queue.due(START):
@@ -192,14 +223,30 @@ def test_those_that_wait_longest_come_first_and_a_failed_one_goes_to_the_end() -
     assert queue.backlog(at(10)) == 3
 
 
+@pytest.mark.parametrize(("learnt", "due"), [(0, []), (1, []), (-1, ["a"]), (60, ["a"])])
+def test_a_first_poll_goes_on_where_the_last_attempt_ended_unless_the_vendors_clock_was_learnt(
+    learnt: float, due: list[str]
+) -> None:
+    queue = DetailQueue()
+    queue.begin(a_window(first=True, counted_from=START))
+    queue.offer("a", 1, START)
+    queue.done("a")
+
+    queue.begin(a_window(first=True, counted_from=at(learnt)))
+    queue.offer("a", 1, START)
+
+    assert queue.due(START) == due
+
+
 def test_what_is_not_listed_any_more_is_forgotten_unless_a_call_is_due() -> None:
     queue = DetailQueue()
+    queue.begin(a_window())
     for key in ("done", "due"):
         queue.offer(key, 1, START)
     queue.done("done")
 
     for _ in range(3):
-        queue.begin()
+        queue.begin(a_window())
     queue.prune()
 
     assert ("done" in queue, "due" in queue) == (False, True)
@@ -227,6 +274,31 @@ async def test_throttling_leaves_the_rest_for_later() -> None:
     fetched = await fetch_details(list("abcdef"), call, limit=6, concurrency=1)
 
     assert (len(fetched.failed), fetched.waiting) == (1, 5)
+
+
+@pytest.mark.anyio
+async def test_the_longest_wait_that_was_asked_for_ends_the_poll_once_all_is_told() -> None:
+    waits = {"a": None, "b": 100.0, "c": 300.0, "d": 200.0}
+
+    async def call(key: str) -> str:
+        raise SourceBroken("503", reason=Reason.RATE_LIMITED, retry_after=waits[key])
+
+    fetched = await fetch_details(list("abcdef"), call, limit=6, concurrency=4)
+
+    assert fetched.waiting == 2
+    with pytest.raises(SourceBroken) as caught:
+        fetched.raise_if_told_to_wait()
+    assert caught.value.retry_after == 300.0
+
+
+@pytest.mark.anyio
+async def test_failures_that_ask_for_no_wait_do_not_end_the_poll() -> None:
+    async def call(_key: str) -> str:
+        raise SourceThrottled("slow down")
+
+    fetched = await fetch_details(["a"], call, limit=1, concurrency=1)
+
+    fetched.raise_if_told_to_wait()
 
 
 @pytest.mark.anyio
@@ -290,7 +362,7 @@ def test_a_rotated_file_is_still_the_same_setting(tmp_path: Path) -> None:
     [
         ({}, "required"),
         ({"password": "canary-2", "password_file": "x"}, "given twice"),
-        ({"password_file": "/nowhere/canary"}, "cannot read the file /nowhere/canary"),
+        ({"password_file": "/nowhere/canary"}, "cannot read the file named there: No such file"),
         ({"password": ""}, "is empty"),
         ({"password": 12345678}, "must be text"),
     ],

@@ -1,5 +1,5 @@
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import FetchError, Reason, SourceBroken, SourceThrottled, SourceUnreachable
 from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.http import ATTEMPTS, Http
+from exporter.vendorkit.http import ATTEMPTS, MOST_VALUES, Http
 from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
 from tests.builders import START
 
@@ -118,6 +118,19 @@ async def test_every_failure_has_its_reason_and_is_repeated_only_where_that_can_
     assert (caught.value.reason, len(attempts)) == (reason, requests)
 
 
+@pytest.mark.parametrize(("code", "reason"), [(200, Reason.TOO_LARGE), (403, Reason.PERMISSION)])
+async def test_an_answer_of_too_many_values_is_not_begun_and_keeps_its_status(code: int, reason: Reason) -> None:
+    begun = []
+    http, _ = http_for(Script(status(code, b"[%s0]" % (b"0," * (MOST_VALUES + 1)))), max_bytes=10_000_000)
+    http.begin(anyio.current_time() + 60)
+
+    with pytest.raises(FetchError) as caught:
+        await http.ask("list", "GET", "/x", read=begun.append, judge=lambda _, body: begun.append(body))
+
+    assert caught.value.reason is reason
+    assert begun == []
+
+
 async def test_an_answer_that_comes_with_a_later_attempt_is_taken() -> None:
     http, attempts = http_for(Script(status(503), httpx.ReadError("reset"), ok(b'{"a": 1}')))
 
@@ -135,9 +148,10 @@ async def test_no_attempt_starts_after_the_polls_deadline() -> None:
     assert len(script.asked_at) == 1
 
 
+@pytest.mark.parametrize("code", [429, 502, 503, 504])
 @pytest.mark.parametrize("value", ["7", "Fri, 02 Jan 2026 03:04:12 GMT"])
-async def test_a_retry_after_is_waited_for_as_seconds_and_as_a_date(value: str) -> None:
-    script = Script(status(429, **{"Retry-After": value}), ok())
+async def test_a_retry_after_is_waited_for_as_seconds_and_as_a_date(value: str, code: int) -> None:
+    script = Script(status(code, **{"Retry-After": value}), ok())
     http, _ = http_for(script)
 
     await ask(http)
@@ -159,6 +173,67 @@ async def test_a_retry_after_that_does_not_fit_into_the_poll_ends_it_and_is_told
 
     assert caught.value.retry_after == seconds
     assert len(script.asked_at) == (1 if seconds else ATTEMPTS)
+
+
+@pytest.mark.parametrize("value", ["120", "Fri, 02 Jan 2026 03:06:05 GMT"])
+async def test_a_failed_server_that_asks_for_a_longer_wait_than_is_left_is_asked_once_and_ends_the_poll(
+    value: str,
+) -> None:
+    script = Script(status(503, **{"Retry-After": value}))
+    http, _ = http_for(script)
+
+    with pytest.raises(FetchError) as caught:
+        await ask(http)
+
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.RATE_LIMITED, 120)
+    assert len(script.asked_at) == 1
+
+
+@pytest.mark.parametrize(("code", "reason"), [(429, Reason.RATE_LIMITED), (503, Reason.SERVER_ERROR)])
+async def test_a_retry_after_that_is_over_before_the_next_poll_asks_nothing_of_it(code: int, reason: Reason) -> None:
+    script = Script(status(code, **{"Retry-After": "1"}))
+    http, _ = http_for(script)
+
+    with pytest.raises(FetchError) as caught:
+        await ask(http)
+
+    assert (caught.value.reason, caught.value.retry_after) == (reason, None)
+    assert len(script.asked_at) == ATTEMPTS
+
+
+async def test_an_error_told_by_the_headers_alone_has_its_retry_after_too() -> None:
+    script = Script(ok(**{"X-Error": "busy", "Retry-After": "Fri, 02 Jan 2026 03:04:12 GMT"}), ok())
+    http, _ = http_for(script)
+
+    def heed(headers: Mapping[str, str]) -> FetchError | None:
+        return SourceBroken("busy", repeat=True) if "x-error" in headers else None
+
+    http.begin(anyio.current_time() + 60)
+    await http.ask("list", "GET", "/x", read=msgspec.json.decode, heed=heed)
+
+    assert 7 <= script.asked_at[1] - script.asked_at[0] < 8
+
+
+async def test_why_a_request_is_asked_again_is_known_until_the_next_poll() -> None:
+    http, _ = http_for(Script(status(503), anyio.sleep_forever))
+
+    with anyio.move_on_after(25):
+        await ask(http)
+    cut = http.trouble
+    http.begin(anyio.current_time() + 60)
+
+    assert cut is not None
+    assert cut.reason is Reason.SERVER_ERROR
+    assert http.trouble is None
+
+
+async def test_a_request_that_was_asked_again_and_succeeded_is_no_trouble_any_more() -> None:
+    http, attempts = http_for(Script(status(503), ok()))
+
+    await ask(http)
+
+    assert len(attempts) == 2
+    assert http.trouble is None
 
 
 async def test_a_drip_of_bytes_ends_with_the_total_timeout() -> None:

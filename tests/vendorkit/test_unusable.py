@@ -1,6 +1,8 @@
 """What cannot be used is refused in words that repeat nothing of it: clocks, cursors, nesting, proxies."""
 
+import gc
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,6 +18,7 @@ from exporter.vendorkit.contract import SourceConfig
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.network import network_for
 from tests.builders import START
+from tests.certificates import make_certificate, openssl
 
 
 def a_source(**settings: Any) -> SourceConfig:
@@ -87,9 +90,40 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(proxy: str, monkey
 @pytest.mark.parametrize("proxy", [None, "none", "http://proxy.invalid:3128", "https://u:p%40ss-of-a-proxy@[::1]:1"])
 def test_the_password_of_a_proxy_is_no_text_for_a_log(proxy: str | None) -> None:
     source = a_source(proxy=proxy)
+    gc.collect()  # secrets of other tests would be hidden as well, and some have one letter
 
     network_for(source)
 
     assert "p%40ss" not in repr(source)
     if proxy and "@" in proxy:
         assert without_secrets(f"p@ss-of-a-proxy {proxy}") == "*** https://u:***@[::1]:1"
+
+
+@pytest.mark.parametrize(
+    ("files", "problems"),
+    [
+        ({"ca_file": "x.pem"}, ["tls.ca_file: holds no certificate in PEM"]),
+        ({"ca_file": "a.key", "cert_file": "x.pem", "key_file": "a.key"}, ["tls.ca_file: ", "tls.cert_file: holds no"]),
+        ({"cert_file": "a.pem", "key_file": "x.pem"}, ["tls.key_file: holds no key of cert_file in PEM"]),
+        ({"cert_file": "a.pem", "key_file": "b.key"}, ["tls.key_file: "]),
+        ({"cert_file": "a.pem", "key_file": "locked.key"}, ["tls.key_file: "]),
+        ({"ca_file": "gone.pem", "cert_file": "a.pem", "key_file": "a.key"}, ["tls.ca_file: cannot be read: No such"]),
+    ],
+)
+def test_files_that_no_tls_can_use_are_told_by_their_keys(
+    files: dict[str, str], problems: list[str], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        make_certificate(tmp_path, name)
+    (tmp_path / "x.pem").write_text("s3cret")
+    openssl("ec", "-aes128", "-passout", "pass:x", "-in", "a.key", "-out", "locked.key", cwd=tmp_path)
+    (tmp_path / "gone.pem").touch()
+    source = a_source(proxy="none", tls={key: tmp_path / name for key, name in files.items()})
+    (tmp_path / "gone.pem").unlink()
+
+    with pytest.raises(ConfigError) as raised:
+        network_for(source)
+
+    assert len(raised.value.problems) == len(problems)
+    for told, expected in zip(raised.value.problems, problems, strict=True):
+        assert told.startswith(expected)

@@ -23,6 +23,7 @@ VENDOR = Vendor(
         channels=(*CHANNELS.values(), Channel.WEBHOOK, Channel.OTHER, Channel.UNKNOWN),
         failure_reasons=tuple(reason for reason in FailureReason if reason is not FailureReason.NOT_SUBSCRIBED),
         suppressions=(*SUPPRESSIONS.values(), Suppression.OTHER),
+        unmapped=("state", "severity", "time", "close_reason", "channel", "notice_state"),
     ),
     endpoints=("list_alarm_record", "describe_alarm_record"),
     resolution=timedelta(seconds=1),

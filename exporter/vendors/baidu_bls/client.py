@@ -2,11 +2,13 @@
 
 import re
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceBroken, SourceRefused, SourceThrottled, SourceUnintelligible
 from exporter.model.records import Kind
+from exporter.vendorkit.fields import flag, text
 from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
 from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, RecordDetail, RecordPage, code_of
@@ -30,6 +32,8 @@ _REFUSALS = {
     "OptInRequired": Reason.PERMISSION,
     **dict.fromkeys(EXPIRED, Reason.CLOCK_SKEW),
 }
+# "Error codes": retry, waiting longer each time.
+_FAILURES = {"InternalError", "ServiceUnavailable"}
 # No code for an alarm that does not exist is documented.
 _NO_SUCH_ALARM = re.compile(r"not_?(found|exists?)|no_?such", re.IGNORECASE)
 
@@ -38,6 +42,10 @@ class NoSuchAlarm(SourceUnintelligible):
     """The vendor knows no alarm by this id."""
 
     reason = Reason.NOT_FOUND
+
+
+class UnreadableAlarm(SourceUnintelligible):
+    """What is told of an alarm has another shape than documented, which asking again soon does not mend."""
 
 
 class Client:
@@ -87,27 +95,30 @@ class Client:
 
 def _page_from(body: bytes) -> Page:
     page = _PAGES.decode(body)
-    _check(page.page.success, page.page.code)
+    _check(page.page.success, text(page.page.code))
     if page.page.result is None or page.page.result.alarms is msgspec.UNSET:
         raise SourceUnintelligible("ListAlarmRecord answered without `result.alarms`")
     return page
 
 
 def _alarm_from(body: bytes) -> Alarm | None:
-    detail = decode_mended(_DETAILS, body)
-    _check(detail.success, detail.code)
+    try:
+        detail = decode_mended(_DETAILS, body)
+    except msgspec.ValidationError as error:
+        raise UnreadableAlarm(f"not of the documented shape: {error}") from None
+    _check(detail.success, text(detail.code))
     if isinstance(detail.alarm, msgspec.UnsetType):
         raise SourceUnintelligible("DescribeAlarmRecord answered without `alarm`")
     return detail.alarm
 
 
-def _check(success: bool | None, code: str | None) -> None:
+def _check(success: Any, code: str) -> None:
     """Raises what an error inside HTTP 2xx means."""
-    if success:
+    if flag(success):
         return
     if success is None:
         raise SourceUnintelligible("the answer does not say `success`")
-    raise _error_of(code or "") or SourceBroken(
+    raise _error_of(code) or SourceBroken(
         f"the vendor answered success=false with {_shown(code)}", reason=Reason.API_ERROR
     )
 
@@ -127,6 +138,8 @@ def _judge(status: int, body: bytes) -> FetchError | None:
 def _error_of(code: str) -> FetchError | None:
     if code == "RequestLimited":
         return SourceThrottled("too many requests (RequestLimited)")
+    if code in _FAILURES:
+        return SourceBroken(f"the vendor's server failed ({code})", repeat=True)
     if code in _REFUSALS:
         return SourceRefused(f"the vendor refused the request ({code})", reason=_REFUSALS[code])
     if _NO_SUCH_ALARM.search(code):
@@ -134,6 +147,6 @@ def _error_of(code: str) -> FetchError | None:
     return None
 
 
-def _shown(code: str | None) -> str:
+def _shown(code: str) -> str:
     """A code of the vendor's as far as it can be shown: bounded, and nothing but a word."""
-    return code if code and re.fullmatch(r"[A-Za-z0-9_.]{1,60}", code) else "no code"
+    return code if re.fullmatch(r"[A-Za-z0-9_.]{1,60}", code) else "no code"

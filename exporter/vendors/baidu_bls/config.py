@@ -39,7 +39,7 @@ class BaiduBlsConfig(SourceConfig):
     @field_validator("endpoint")
     @classmethod
     def _ends_before_the_path(cls, value: str) -> str:
-        if re.search(r"/v1(/alarm.*)?$", value):
+        if re.search(r"/v1(/alarm(/.*)?)?$", value):
             raise ValueError("must end before /v1/alarm: https://bls-log.REGION.baidubce.com")
         return value
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from exporter.errors import ItemRejected
+from exporter.errors import ItemRejected, SourceUnintelligible
 from exporter.model.alert import Alert, CloseReason, Severity
-from exporter.model.reading import Rejected
+from exporter.model.reading import Rejections
 from exporter.model.records import Channel, Convergence, Kind, Notice, Suppression
-from exporter.vendorkit.fields import Scalar, text
-from exporter.vendorkit.items import decode_mended, normalise_all
+from exporter.vendorkit.fields import flag, list_from, short, text
+from exporter.vendorkit.items import checked_length, decode_mended, normalise_all
 from exporter.vendorkit.reasons import failure_reason_from
-from exporter.vendors.baidu_bls.payload import Alarm, Execution
+from exporter.vendors.baidu_bls.payload import Alarm, Execution, LogStore, Policy, TriggerCondition
 
 # "DescribeAlarmRecord", TriggerCondition: level.
 SEVERITIES = {"CRITICAL": Severity.CRITICAL, "WARN": Severity.WARNING, "INFO": Severity.INFO}
@@ -33,7 +33,6 @@ SUPPRESSIONS = {
     "BLOCK_BY_NOTICE_DISABLED": Suppression.DISABLED,
 }
 
-_CLOSE_REASONS = frozenset({None, "", "POLICY_MODIFIED"})
 _NOT_YET = frozenset({"", "NOT_SENT"})
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -42,10 +41,10 @@ _EXECUTIONS = msgspec.json.Decoder(list[msgspec.Raw])
 _EXECUTION = msgspec.json.Decoder(Execution)
 
 
-def moment_from(value: Scalar) -> datetime | None:
+def moment_from(value: Any) -> datetime | None:
     """The moment an ISO 8601 text means, in UTC where it names no zone; None for what is no time."""
     try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
+        moment = datetime.fromisoformat(value)
         if moment.tzinfo is not UTC:
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError):
@@ -57,16 +56,16 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
     """The alert a record tells of, open unless its state says that it ended; raises ItemRejected without an id."""
     if not alarm.id:
         raise ItemRejected("id is missing")
-    state = alarm.state or ""
-    if state not in STATES:
-        state = state.upper()
+    state = alarm.state
+    if type(state) is not str or state not in STATES:
+        state = text(state).upper()
     reason = STATES.get(state)
     level = level_of(alarm)
     severity = severities.get(level) or severities.get(level.upper(), Severity.UNKNOWN)
     started_at = moment_from(alarm.start_time)
     ended_at = moment_from(alarm.end_time) if reason else None
-    policy = (alarm.policy and alarm.policy.name) or ""
-    store = alarm.object
+    policy = short(alarm.policy.name) if type(alarm.policy) is Policy else ""
+    store = alarm.object if type(alarm.object) is LogStore else None
     unmapped: tuple[str, ...] = ()
     if state not in STATES:
         unmapped += ("state",)
@@ -74,7 +73,7 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
         unmapped += ("severity",)
     if (started_at is None and alarm.start_time) or (reason and ended_at is None and alarm.end_time):
         unmapped += ("time",)
-    if alarm.close_reason not in _CLOSE_REASONS:
+    if alarm.close_reason and text(alarm.close_reason) != "POLICY_MODIFIED":
         unmapped += ("close_reason",)
     return Alert(
         key=alarm.id,
@@ -85,15 +84,16 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
         title=policy,
         name=policy,
         policy=policy,
-        resource_type=(store and store.log_store_name) or "",
-        provider=(store.project or "default") if store else "",
+        resource_type=short(store.log_store_name) if store else "",
+        provider=(short(store.project) or "default") if store else "",
         unmapped=unmapped,
     )
 
 
 def level_of(alarm: Alarm) -> str:
     """The alarm's level in the vendor's words; "" where the record does not say."""
-    return (alarm.trigger_condition and alarm.trigger_condition.level) or ""
+    condition = alarm.trigger_condition
+    return text(condition.level) if type(condition) is TriggerCondition else ""
 
 
 class Told(NamedTuple):
@@ -103,24 +103,27 @@ class Told(NamedTuple):
     """
 
     records: list[Notice | Convergence]
-    rejected: list[Rejected]
+    rejected: Rejections
     waiting_since: datetime | None
 
 
 def told_from(alarm: Alarm) -> Told | None:
-    """What a record's executions tell; None where it does not list any, which is not the same as none."""
+    """What a record's executions tell; None where it does not list any, which is not the same as none.
+
+    Raises ItemRejected where they are no list, or one that is too long to be true.
+    """
     if alarm.executions in _NONE_LISTED:
         return None
     try:
-        listed = _EXECUTIONS.decode(alarm.executions)
-    except msgspec.MsgspecError:
-        return None
+        listed = checked_length(_EXECUTIONS.decode(alarm.executions))
+    except (msgspec.MsgspecError, SourceUnintelligible):
+        raise ItemRejected("executions are no list, or too many") from None
     executions, rejected = normalise_all(Kind.NOTICE, listed, _run_from)
     notices = normalise_all(Kind.NOTICE, executions, lambda run: list(_notices_from(alarm, run)))
     records: list[Notice | Convergence] = [notice for some in notices.items for notice in some]
     records += _convergences_from(alarm, executions)
     waiting = [run.at for run in executions if run.at and _is_waiting(alarm, run)]
-    return Told(records, [*rejected, *notices.rejected], max(waiting, default=None))
+    return Told(records, rejected + notices.rejected, max(waiting, default=None))
 
 
 class _Run(NamedTuple):
@@ -139,7 +142,7 @@ def _run_from(raw: msgspec.Raw) -> _Run:
     except msgspec.MsgspecError as error:
         raise ItemRejected(f"execution not of the documented shape: {error}") from None
     at = moment_from(execution.time)
-    state = (execution.state or "").upper()
+    state = text(execution.state).upper()
     identity = f"{at.isoformat() if at else execution.time}/{state}"
     unmapped = (*(() if at or not execution.time else ("time",)), *(() if state in STATES else ("state",)))
     return _Run(execution, at, state, identity, unmapped)
@@ -156,7 +159,7 @@ def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
 
 def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
     """One for each template and way of telling, once the result is there."""
-    result = (run.execution.notice_state or "").upper()
+    result = text(run.execution.notice_state).upper()
     if result in _NOT_YET:
         return
     failure = failure_reason_from(text(run.execution.reason)) if result == "FAIL" else None
@@ -184,15 +187,15 @@ def _ways_of(execution: Execution) -> dict[str, Channel]:
     """How people were told, by template and method; a template's callbacks are one way."""
     ways: dict[str, Channel] = {}
     for template in execution.notices or ():
-        name = template.id or template.name or ""
-        for method in template.methods or ():
-            ways[f"{name}/{method.upper()}"] = CHANNELS.get(method.upper(), Channel.OTHER)
+        name = text(template.id) or text(template.name)
+        for method in filter(None, (text(method).upper() for method in list_from(template.methods))):
+            ways[f"{name}/{method}"] = CHANNELS.get(method, Channel.OTHER)
         if template.callbacks:
             ways[f"{name}/callback"] = Channel.WEBHOOK
     return ways or {"": Channel.UNKNOWN}
 
 
 def _is_waiting(alarm: Alarm, run: _Run) -> bool:
-    if run.state == "OK" and alarm.policy and alarm.policy.recover_without_notice:
+    if run.state == "OK" and isinstance(alarm.policy, Policy) and flag(alarm.policy.recover_without_notice):
         return False  # nobody is going to be told
-    return (run.execution.notice_state or "").upper() in _NOT_YET
+    return text(run.execution.notice_state).upper() in _NOT_YET

@@ -1,11 +1,14 @@
-"""Alarm records as the Log Service writes them ("ListAlarmRecord", "DescribeAlarmRecord")."""
+"""Alarm records as the Log Service writes them ("ListAlarmRecord", "DescribeAlarmRecord").
 
-from typing import Generic, TypeVar
+Fields that do not tell one record from another may be of any type: an odd one costs only itself.
+"""
+
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from exporter.vendorkit.fields import Scalar
+from exporter.vendorkit.fields import Scalar, text
 
 T = TypeVar("T")
 
@@ -16,49 +19,49 @@ EXPIRED = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    name: str | None = None
-    recover_without_notice: bool | None = None
+    name: Any = None
+    recover_without_notice: Any = None
 
 
 class LogStore(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    project: str | None = None
-    log_store_name: str | None = None
+    project: Any = None
+    log_store_name: Any = None
 
 
 class TriggerCondition(msgspec.Struct, frozen=True, gc=False):
-    level: str | None = None
+    level: Any = None
 
 
 class Alarm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An alarm record, in a list or in detail; whether lists carry `executions` is not documented."""
 
     id: str | None = None
-    start_time: Scalar = None
-    end_time: Scalar = None
-    state: str | None = None
-    close_reason: str | None = None
-    policy: Policy | None = None
-    object: LogStore | None = None
-    trigger_condition: TriggerCondition | None = None
+    start_time: Any = None
+    end_time: Any = None
+    state: Any = None
+    close_reason: Any = None
+    policy: Policy | list[Any] | Scalar = None
+    object: LogStore | list[Any] | Scalar = None
+    trigger_condition: TriggerCondition | list[Any] | Scalar = None
     executions: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Template(msgspec.Struct, frozen=True, gc=False):
-    """A notification template that an execution used."""
+    """A notification template that an execution used; `methods` and `callbacks` are lists."""
 
-    id: str | None = None
-    name: str | None = None
-    methods: list[str] | None = None
-    callbacks: list[str] | None = None
+    id: Any = None
+    name: Any = None
+    methods: Any = None
+    callbacks: Any = None
 
 
 class Execution(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One run of the policy's statements for this alarm, and what became of its notice."""
 
-    time: Scalar = None
-    state: str | None = None
-    notice_state: str | None = None
-    reason: Scalar = None
+    time: Any = None
+    state: Any = None
+    notice_state: Any = None
+    reason: Any = None
     notices: list[Template] | None = None
 
 
@@ -66,27 +69,27 @@ class Records(msgspec.Struct, Generic[T], frozen=True, rename="camel"):
     """`alarms` may be null where there are none, but not absent."""
 
     alarms: list[T] | UnsetType | None = UNSET
-    total_count: int | None = None
+    total_count: Any = None
 
 
 class RecordPage(msgspec.Struct, Generic[T], frozen=True):
     """Answer of ListAlarmRecord."""
 
-    success: bool | None = None
-    code: str | None = None
+    success: Any = None
+    code: Any = None
     result: Records[T] | None = None
 
 
 class RecordDetail(msgspec.Struct, frozen=True):
     """Answer of DescribeAlarmRecord."""
 
-    success: bool | None = None
-    code: str | None = None
+    success: Any = None
+    code: Any = None
     alarm: Alarm | UnsetType | None = UNSET
 
 
 class _Coded(msgspec.Struct):
-    code: str | None = None
+    code: Any = None
 
 
 _CODED = msgspec.json.Decoder(_Coded)
@@ -95,6 +98,6 @@ _CODED = msgspec.json.Decoder(_Coded)
 def code_of(body: bytes) -> str:
     """The vendor's code in an answer's body; "" for a body without one."""
     try:
-        return _CODED.decode(body).code or ""
+        return text(_CODED.decode(body).code)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""

@@ -1,20 +1,22 @@
 """What one poll of the Log Service asks, in which order."""
 
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from exporter.errors import FetchError, Reason, SourceUnintelligible
+from exporter.errors import FetchError, ItemRejected, Reason, SourceUnintelligible
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Unfinished, Window
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Unfinished, Window
 from exporter.model.records import Kind, Record
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
+from exporter.vendorkit.fields import whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.paging import follow_numbers
-from exporter.vendors.baidu_bls.client import PAGE_SIZE, Client, Page
+from exporter.vendors.baidu_bls.client import PAGE_SIZE, Client, Page, UnreadableAlarm
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 from exporter.vendors.baidu_bls.normalise import SEVERITIES, Told, alert_from, level_of, moment_from, told_from
 from exporter.vendors.baidu_bls.payload import Alarm
@@ -48,10 +50,9 @@ class BaiduBlsSource:
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """Open alerts; alerts that ended; what the executions of records tell; details that failed or wait."""
-        if window.first or window.end < self._now:
-            # A first poll may be repeated for another window, and a clock that was set back would put calls off.
+        if window.end < self._now:  # a clock that was set back would put calls off
             self._queue = DetailQueue(self._config.max_records)
-        self._queue.begin()
+        self._queue.begin(window)
         self._now = window.end
         found = _Found(window)
         since = window.end - self._config.open_window
@@ -76,6 +77,7 @@ class BaiduBlsSource:
         yield found.told()
         if failure is not None:
             raise failure
+        looked_up.raise_if_told_to_wait()
 
         due = [key for key in self._queue.due(self._now) if key not in looked_up.failed]
         # Where look-ups had to be put off, so has everything else.
@@ -88,6 +90,7 @@ class BaiduBlsSource:
         if failed or waiting:
             yield Unfinished(failed, waiting)
         self._queue.prune()
+        read.raise_if_told_to_wait()
 
     # Lists.
 
@@ -115,19 +118,21 @@ class BaiduBlsSource:
         """Sorts the records of a list into what is open and what ended, by their own state, and plans detail calls."""
         window = found.window
         start, counted_from = window.start.replace(microsecond=0), window.counted_from.replace(microsecond=0)
-        found.rejected += rows.rejected
+        found.rejected.extend(rows.rejected)
         for alarm in rows.alarms.values():
             alert = self._alert_from(alarm, window)
             if alert.close_reason is None:
                 if ended:  # neither is an end invented for it, nor is it open because it stands in this list
                     if "state" in alert.unmapped:
-                        found.rejected.append(Rejected(Kind.ALERT, "state is in no table"))
+                        found.rejected.add(Kind.ALERT, "state is in no table")
                     continue
             elif alert.ended_at and alert.ended_at < start and alert.key not in window.open_alerts:
                 continue
             found.place(alert)
             found.listed.add(alert.key)
-            told = told_from(alarm)
+            told = None
+            with suppress(ItemRejected):  # its detail may tell
+                told = told_from(alarm)
             if told is not None:
                 found.hear(told)
             is_rated = alert.severity is not Severity.UNKNOWN or level_of(alarm) != ""
@@ -166,10 +171,18 @@ class BaiduBlsSource:
             concurrency=self._config.max_concurrency,
             until=self._http.details_until,
         )
-        for key in fetched.failed:
-            self._queue.tried(key, self._now)
+        for key, failure in fetched.failed.items():
+            if isinstance(failure, UnreadableAlarm):
+                found.unreadable.add(Kind.NOTICE, str(failure))
+                self._queue.put_off(key, self._now + self._config.detail_interval)
+            else:
+                self._queue.tried(key, self._now)
         for key, alarm in fetched.details.items():
-            told = told_from(alarm) if alarm is not None else None
+            told = None
+            try:
+                told = told_from(alarm) if alarm is not None else None
+            except ItemRejected as error:
+                found.unreadable.add(Kind.NOTICE, str(error))
             if told is not None:
                 found.hear(told)
             if alarm is not None and key not in found.listed:
@@ -205,11 +218,11 @@ class _Found:
         self.window = window
         self.open: dict[str, Alert] = {}
         self.ended: dict[str, Alert] = {}
-        self.rejected: list[Rejected] = []
+        self.rejected = Rejections()
+        self.unreadable = Rejections()
         self.listed: set[str] = set()
         self.unrated: list[str] = []
         self._records: list[Record] = []
-        self._unreadable: list[Rejected] = []
 
     @property
     def missing(self) -> list[str]:
@@ -227,12 +240,12 @@ class _Found:
     def hear(self, told: Told) -> None:
         """Notes what a record's executions tell."""
         self._records += told.records
-        self._unreadable += told.rejected
+        self.unreadable.extend(told.rejected)
 
     def told(self) -> Happened:
         """What executions told since this was last asked."""
-        records, unreadable = self._records, self._unreadable
-        self._records, self._unreadable = [], []
+        records, unreadable = self._records, self.unreadable
+        self._records, self.unreadable = [], Rejections()
         return Happened(records, unreadable)
 
 
@@ -241,7 +254,7 @@ class _Rows:
 
     def __init__(self, ended_since: datetime | None) -> None:
         self.alarms: dict[str, Alarm] = {}
-        self.rejected: list[Rejected] = []
+        self.rejected = Rejections()
         self._ended_since = ended_since
         self._received = 0
         self._total: int | None = None
@@ -252,8 +265,8 @@ class _Rows:
             if alarm.id:
                 self.alarms[alarm.id] = alarm
             else:
-                self.rejected.append(Rejected(Kind.ALERT, "id is missing"))
-        self.rejected += page.rejected
+                self.rejected.add(Kind.ALERT, "id is missing")
+        self.rejected.extend(page.rejected)
 
     def shrank_by(self, page: Page) -> bool:
         """Whether the list became shorter between the page before and this one."""
@@ -293,7 +306,9 @@ class _Rows:
 
 
 def _total_of(page: Page) -> int | None:
-    return page.page.result.total_count if page.page.result else None
+    with suppress(ItemRejected):
+        return whole_number(page.page.result.total_count, "totalCount") if page.page.result else None
+    return None
 
 
 def _version_of(alarm: Alarm) -> Hashable:

@@ -15,7 +15,7 @@ from exporter.errors import (
     SourceUnintelligible,
 )
 from exporter.model.records import Kind
-from exporter.vendorkit.fields import Scalar, flag, text
+from exporter.vendorkit.fields import Scalar, flag, is_digits, text
 from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
 from exporter.vendorkit.retry_after import seconds_from
@@ -197,8 +197,15 @@ def _heed(headers: Mapping[str, str]) -> FetchError | None:
         return None
     error = _error_from(_number(code), "") or SourceBroken("refused by the gateway", reason=Reason.API_ERROR)
     if isinstance(error, SourceThrottled):
-        error.retry_after = seconds_from(headers.get("retry-after") or headers.get("x-bkapi-ratelimit-reset"), None)
+        wait = headers.get("retry-after") or headers.get("x-bkapi-ratelimit-reset")
+        error.retry_after = seconds_from(wait, headers.get("date"))
     return error
+
+
+class NoSuchApi(SourceUnintelligible):
+    """The server says by its own code, and not by any page that a proxy may show, that it has no such API."""
+
+    reason = Reason.NOT_FOUND
 
 
 class AlertMissing(SourceBroken):
@@ -230,10 +237,11 @@ _CODES: dict[int, tuple[str, Callable[[str], FetchError]]] = {
     1306401: ("no user named", SourceRefused),
     1306402: ("the user is not permitted", _refused(Reason.PERMISSION)),
     1306403: ("the application was not granted this API", _refused(Reason.PERMISSION)),
-    1306404: ("no such API", lambda said: SourceUnintelligible(said, reason=Reason.NOT_FOUND)),
+    1306404: ("no such API", NoSuchApi),
     1306405: ("this API is switched off", _broken(Reason.API_ERROR)),
     1306429: ("too many requests", SourceThrottled),
     1640001: ("the gateway refused the credentials", SourceRefused),
+    1640401: ("no such API", NoSuchApi),
     3300002: ("a parameter is wrong", _broken(Reason.API_ERROR)),
     3324002: ("no such alert", AlertMissing),
     3324003: ("a condition is wrong", _broken(Reason.API_ERROR)),
@@ -266,4 +274,4 @@ def _error_from(code: int | None, message: str) -> FetchError | None:
 
 def _number(code: Any) -> int | None:
     digits = text(code).strip()
-    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 12 else None
+    return int(digits) if is_digits(digits) else None

@@ -1,11 +1,14 @@
 """What an operator can say about one BlueKing Monitor."""
 
+import re
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from exporter.vendorkit.contract import SourceConfig
 from exporter.vendorkit.secret import Credentials, Secret
@@ -33,32 +36,33 @@ class BluekingAuth(Credentials):
     access_token: Secret | None = None
     """Token that stands for application and user; it is then sent alone."""
 
-    @model_validator(mode="after")
-    def _complete(self) -> "BluekingAuth":
-        if self.identities > 1:
-            raise ValueError("username, token and access_token exclude each other: keep one of them")
+    def problems(self, api: Api) -> Iterator[InitErrorDetails]:
+        """What is missing or too much to be let in this way."""
+        identities = sum(map(bool, (self.username, self.token, self.access_token)))
+        if identities > 1:
+            yield _problem("username, token and access_token exclude each other: keep one of them")
         if self.access_token is None:
-            missing = [name for name in ("app_code", "app_secret") if not getattr(self, name)]
-            if missing:
-                raise ValueError(f"{' and '.join(missing)} missing: give app_code and app_secret, or an access_token")
-        return self
+            for name in ("app_code", "app_secret"):
+                if not getattr(self, name):
+                    yield InitErrorDetails(type="missing", loc=(name,), input=None)
+        if api is Api.ESB and not identities:
+            yield _problem("the ESB needs a user besides the application: give username, token or access_token")
 
-    @property
-    def identities(self) -> int:
-        """How many ways of naming the user are given."""
-        return sum(map(bool, (self.username, self.token, self.access_token)))
+
+def _problem(what: str) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": what}), input=None)
 
 
 class BluekingConfig(SourceConfig):
     """One BlueKing Monitor. `endpoint` ends before `/api/c/compapi/…` (esb) or `/api/bk-monitor/…` (gateway)."""
 
     vendor: Literal["blueking"] = "blueking"
+    api: Api = Api.ESB
+    """`esb` (component API) or `gateway` (API gateway, which has no flow log)."""
     auth: BluekingAuth
     """Credentials."""
     bk_biz_ids: list[int]
     """Businesses whose alerts are read; `[-1]` means all the application may see."""
-    api: Api = Api.ESB
-    """`esb` (component API) or `gateway` (API gateway, which has no flow log)."""
     gateway_stage: str = Field(default="prod", pattern=r"^[A-Za-z0-9_-]+$")
     """Stage of the gateway `bk-monitor`."""
     timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
@@ -80,8 +84,16 @@ class BluekingConfig(SourceConfig):
             )
         return value
 
-    @model_validator(mode="after")
-    def _esb_needs_a_user(self) -> "BluekingConfig":
-        if self.api is Api.ESB and not self.auth.identities:
-            raise ValueError("auth: the ESB needs a user besides the application: give username, token or access_token")
-        return self
+    @field_validator("auth")
+    @classmethod
+    def _complete(cls, value: BluekingAuth, info: ValidationInfo) -> BluekingAuth:
+        if problems := list(value.problems(info.data.get("api", Api.GATEWAY))):
+            raise ValidationError.from_exception_data("auth", problems, hide_input=True)
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _ends_before_the_path(cls, value: str) -> str:
+        if re.search(r"/api/(c/compapi|bk-monitor)(/|$)", value):
+            raise ValueError("must end before /api/c/compapi (esb) or /api/bk-monitor (gateway): https://HOST")
+        return value

@@ -9,7 +9,17 @@ from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import LabelSets
 from exporter.model.records import Channel, FailureReason, Notice, Operation, Suppression
 from exporter.vendorkit.contract import severities_from
-from exporter.vendorkit.fields import Scalar, flag, identity, moment_from_s, moment_from_text, text
+from exporter.vendorkit.fields import (
+    Scalar,
+    flag,
+    identity,
+    is_digits,
+    moment_from_s,
+    moment_from_text,
+    short,
+    text,
+    whole_number,
+)
 from exporter.vendorkit.reasons import failure_reason_from
 from exporter.vendors.blueking.config import BluekingConfig
 from exporter.vendors.blueking.payload import ActionRow, AlertRow, ExData, ExtendInfo, FlowRow, Inputs
@@ -39,6 +49,9 @@ NOTICE_ROWS = {"ANOMALY_NOTICE", "RECOVERY_NOTICE"}
 # get_event_log, field `status`: whether the row tells of a failure. Servers since 2022 write SUCCESS only.
 ROW_STATES = {"SUCCESS": False, "RUNNING": False, "SHIELDED": False, "FAILED": True, "PARTIAL_SUCCESS": True}
 
+# A row that folds more anomalies is a mistake: the check that finds them runs every few seconds at most.
+MOST_ANOMALIES = 10**9
+
 # search_action, `inputs.notice_way` (bk-monitor, constants/action.py, NoticeWay).
 CHANNELS = {
     "mail": Channel.EMAIL,
@@ -55,8 +68,6 @@ IN_PROGRESS = {"running", "received", "waiting", "converging", "converged", "sle
 # … what was sent, and whether it failed, and what was held back.
 RESULTS = {"success": False, "partial_success": False, "failure": True, "partial_failure": True}
 HELD_BACK = {"skipped": Suppression.CONVERGED, "shield": Suppression.SHIELDED, "blocked": Suppression.BLOCKED}
-# search_action, field `failure_type`, where the text tells nothing.
-FAILURE_TYPES = {"timeout": FailureReason.TIMEOUT, "framework_code_failure": FailureReason.INTERNAL}
 
 LABELS = LabelSets(
     severities=tuple(SEVERITIES.values()),
@@ -65,6 +76,7 @@ LABELS = LabelSets(
     channels=(Channel.EMAIL, Channel.SMS, Channel.PHONE, Channel.IM, Channel.OTHER, Channel.UNKNOWN),
     failure_reasons=tuple(reason for reason in FailureReason if reason is not FailureReason.NOT_SUBSCRIBED),
     suppressions=(*HELD_BACK.values(), Suppression.FREQUENCY),
+    unmapped=("severity", "state", "operation", "status", "channel"),
 )
 
 
@@ -75,7 +87,7 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
     """
     by_text = severities_from(SEVERITIES, config)
     # Rows carry numbers, an operator's map texts.
-    severities: dict[Scalar, Severity] = {int(level): known for level, known in by_text.items() if level.isdecimal()}
+    severities: dict[Scalar, Severity] = {int(level): known for level, known in by_text.items() if is_digits(level)}
 
     def alert_from(row: AlertRow) -> Alert:
         unmapped: tuple[str, ...] = ()
@@ -94,7 +106,7 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
         begun = created if row.begin_time == row.create_time else moment_from_s(row.begin_time, "begin_time")
         acknowledged = bool(row.is_ack) and flag(row.is_ack)
         updated = moment_from_s(row.update_time, "update_time") if acknowledged or close_reason else None
-        name = text(row.alert_name)
+        name = short(row.alert_name)
         return Alert(
             key=identity(row.id, "id"),
             severity=severity,
@@ -107,10 +119,10 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
             suppressed=bool(row.is_shielded) and flag(row.is_shielded),
             title=name,
             name=name,
-            policy=text(row.strategy_name),
-            resource_type=text(row.target_type),
-            provider=text(row.data_type),
-            namespace=text(row.bk_biz_id),
+            policy=short(row.strategy_name),
+            resource_type=short(row.target_type),
+            provider=short(row.data_type),
+            namespace=short(row.bk_biz_id),
             unmapped=unmapped,
         )
 
@@ -209,16 +221,12 @@ def notices_from(row: ActionRow) -> list[Notice]:
 
 def _failure(row: ActionRow) -> FailureReason:
     said = text(row.ex_data.message) if isinstance(row.ex_data, ExData) else ""
-    reason = failure_reason_from(said or text(row.status_tips))
-    if reason in {FailureReason.OTHER, FailureReason.UNKNOWN}:
-        return FAILURE_TYPES.get(text(row.failure_type), reason)
-    return reason
+    return failure_reason_from(said or text(row.status_tips))
 
 
 def _anomalies(row: FlowRow) -> int:
     count = row.extend_info.anomaly_count if isinstance(row.extend_info, ExtendInfo) else None
-    number = text(count)
-    return max(int(number), 1) if number.isdecimal() else 1
+    return max(whole_number(count, "anomaly_count", most=MOST_ANOMALIES) or 0, 1)
 
 
 def _digest(alert_key: str, row: FlowRow) -> str:

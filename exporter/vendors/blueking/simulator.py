@@ -126,7 +126,7 @@ class BluekingSimulator:
         self.page_size_limit: int | None = None
         self.broken_details: set[int] = set()
         self._generation = generation
-        self._has_actions = has_actions
+        self.has_actions = has_actions
         self._secret = "simulated-app-secret"  # noqa: S105 what the simulator accepts
         self._rotations = 0
         self._walks: Counter[str] = Counter()
@@ -164,7 +164,7 @@ class BluekingSimulator:
         try:
             parameters = _parameters(request, by_esb=by_esb)
             self._authenticate(request, parameters, by_esb=by_esb)
-            if call == "search_action" and not self._has_actions:
+            if call == "search_action" and not self.has_actions:
                 raise (
                     Refusal(1306404, "Not found, component class not found")
                     if by_esb
@@ -192,7 +192,7 @@ class BluekingSimulator:
         """
         truth = truth_of(self.world, since)
         truth.convergences = truth.converged_anomalies = 0
-        if not self._has_actions:
+        if not self.has_actions:
             truth.notices.clear()
             truth.notice_failures.clear()
             truth.notices_suppressed.clear()
@@ -211,7 +211,7 @@ class BluekingSimulator:
                 if operation == "converge":
                     truth.convergences += 1
                     truth.converged_anomalies += row.anomalies
-                if operation.endswith("_notice") and not self._has_actions:
+                if operation.endswith("_notice") and not self.has_actions:
                     if row.status == "SHIELDED":
                         truth.notices_suppressed[Suppression.SHIELDED] += 1
                         continue

@@ -5,15 +5,16 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from exporter.errors import FetchError, Reason, SourceRefused, SourceUnintelligible
+from exporter.errors import ItemRejected, Reason, SourceRefused, SourceUnintelligible
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Unfinished, Window
-from exporter.model.records import Kind, Record
-from exporter.vendorkit.details import DetailQueue, fetch_details
-from exporter.vendorkit.fields import Scalar, flag, text
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Unfinished, Window
+from exporter.model.records import Kind, Notice, Record
+from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
+from exporter.vendorkit.fields import Scalar, flag, text, whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, normalise_all
-from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, Part, is_in, is_not_in
+from exporter.vendorkit.optional import OptionalApi
+from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, NoSuchApi, Part, is_in, is_not_in
 from exporter.vendors.blueking.config import Api, BluekingConfig
 from exporter.vendors.blueking.normalise import (
     IN_PROGRESS,
@@ -23,7 +24,7 @@ from exporter.vendors.blueking.normalise import (
     notices_from,
     operation_from,
 )
-from exporter.vendors.blueking.payload import ActionRow, AlertRow, FlowRow
+from exporter.vendors.blueking.payload import ActionRow, AlertRow, FlowRow, Listing
 
 Row = TypeVar("Row", AlertRow, ActionRow)
 Ask = Callable[[Part, int], Awaitable[Decoded[Any, Row]]]
@@ -45,8 +46,8 @@ _SEVERITIES = (*(is_in("severity", [level]) for level in (1, 2, 3)), is_not_in("
 class BluekingSource:
     """One BlueKing Monitor, ready to be read.
 
-    What it remembers between polls only saves calls: which logs were read, how far back notices had no result yet,
-    and that the server is too old to have search_action.
+    What it remembers between polls saves calls: which logs were read, and how far back notices had no result yet. And
+    it keeps apart, of a server that has search_action only sometimes, which notices its logs told of.
     """
 
     def __init__(self, config: BluekingConfig, http: Http) -> None:
@@ -55,10 +56,13 @@ class BluekingSource:
         self._client = Client(config, http)
         self._alert_from = alert_reader(config)
         self._logs = DetailQueue()
-        self._known_before: datetime | None = None
         self._reads_logs = config.operations and config.api is Api.ESB
-        self._has_actions = True
+        self._actions = OptionalApi()
+        self._unasked_since: int | None = None  # what happened since, search_action was not there to tell
         self._unfinished_since: int | None = None
+        # Up to this second flow rows tell of notices, later ones search_action does; None until it answered once.
+        self._rows_tell_until: int | None = None
+        self._last_told_by_row = -1
         self._now: datetime | None = None
 
     @property
@@ -67,7 +71,7 @@ class BluekingSource:
         facts = {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
         if self._reads_logs:
             facts |= {Fact.OPERATIONS, Fact.CONVERGENCES}
-        if self._config.notices and (self._has_actions or self._reads_logs):
+        if self._config.notices and (self._actions.is_there or self._reads_logs):
             facts |= {Fact.NOTICES, Fact.SUPPRESSED_NOTICES}
         return frozenset(facts)
 
@@ -88,30 +92,31 @@ class BluekingSource:
         unsure = found.unsure.union(listed.rows).difference(alert.key for alert in alerts)
         yield OpenAlerts(
             [alert for alert in alerts if alert.close_reason is None],
-            [*listed.rejected, *found.rejected, *rejected],
+            listed.rejected + found.rejected + rejected,
             unsure,
         )
         yield Happened([alert for alert in alerts if alert.close_reason is not None])
+        found.asked.raise_if_told_to_wait()
 
         denied = None
-        if self._config.notices and self._has_actions:
+        if self._config.notices and self._actions.is_worth_asking(window.end):
             try:
                 yield await self._notices(window)
-            except SourceUnintelligible as error:
-                if error.reason is not Reason.NOT_FOUND:
-                    raise
-                self._has_actions = False
+            except NoSuchApi:
+                self._actions.answered(window.end, is_there=False)
+                self._unasked_since = min(_seconds(window.start), self._unasked_since or _seconds(window.start))
             except SourceRefused as error:
                 if error.reason is not Reason.PERMISSION:
                     raise
                 denied = error  # of this API only: the logs may still be read
 
-        failed = waiting = 0
+        logs: Fetched[Any] = Fetched({}, {}, 0)
         if self._reads_logs:
-            happened, failed, waiting = await self._operations(window, listed.rows)
+            happened, logs = await self._operations(window, listed.rows)
             yield happened
-        if failed or waiting or found.unsure:
-            yield Unfinished(failed + len(found.unsure), waiting)
+        if logs.failed or logs.waiting or found.unsure:
+            yield Unfinished(len(logs.failed) + len(found.unsure), logs.waiting)
+        logs.raise_if_told_to_wait()
         if denied is not None:
             raise denied
 
@@ -132,25 +137,28 @@ class BluekingSource:
         """The rows of alerts that were open and are in no list: they ended long ago by the vendor's reckoning, or
         slipped between two pages, or are gone.
         """
-        rows: dict[str, AlertRow] = {}
-        rejected: list[Rejected] = []
-        unsure: set[str] = set()
         missing = [alert for key, alert in window.open_alerts.items() if key not in listed]
-        for first in range(0, len(missing), LOOK_UP):
-            batch = missing[first : first + LOOK_UP]
-            keys = [alert.key for alert in batch]
+        parted = (missing[first : first + LOOK_UP] for first in range(0, len(missing), LOOK_UP))
+        batches = {batch[0].key: batch for batch in parted}
+
+        async def rows_of(first: str) -> _Rows[AlertRow]:
+            batch = batches[first]
             since = min(alert.started_at or window.start for alert in batch)
-            part = Part(_seconds(min(since, window.start)), _seconds(window.end) + 1, (is_in("id", keys),))
-            try:
-                found = await self._whole(Kind.ALERT, self._ask_alerts(OPEN + ENDED), part, _not_at_all)
-            except SourceRefused:
-                raise
-            except FetchError:
-                unsure.update(keys)
-            else:
-                rows |= found.rows
-                rejected += found.rejected
-        return _Found(rows, rejected, frozenset(unsure))
+            named = is_in("id", [alert.key for alert in batch])
+            part = Part(_seconds(min(since, window.start)), _seconds(window.end) + 1, (named,))
+            return await self._whole(Kind.ALERT, self._ask_alerts(OPEN + ENDED), part, _not_at_all)
+
+        asked = await fetch_details(
+            list(batches),
+            rows_of,
+            limit=self._config.max_detail_requests,
+            concurrency=1,
+            until=self._http.details_until,
+        )
+        rows = {key: row for found in asked.details.values() for key, row in found.rows.items()}
+        rejected = sum((found.rejected for found in asked.details.values()), Rejections())
+        unsure = frozenset(alert.key for first in batches if first not in asked.details for alert in batches[first])
+        return _Found(rows, rejected, unsure, asked)
 
     def _ask_alerts(self, states: Sequence[str]) -> Ask[AlertRow]:
         return lambda part, page: self._client.search_alert(states, part, page)
@@ -158,22 +166,26 @@ class BluekingSource:
     async def _notices(self, window: Window) -> Happened:
         """What became of the notices of the window, and of older ones whose result was still to come."""
         start = _seconds(window.start)
+        told_by_row = self._last_told_by_row if self._rows_tell_until is None else self._rows_tell_until
+        if self._unasked_since is not None:
+            start = min(start, max(self._unasked_since, told_by_row))
         if self._unfinished_since is not None:
             start = min(start, max(self._unfinished_since, _seconds(window.end - PATIENCE)))
         part = Part(start, _seconds(window.end) + 1)
         actions = await self._whole(Kind.NOTICE, self._client.search_action, part, _by_time)
+        self._actions.answered(window.end, is_there=True)
+        self._unasked_since = None
+        self._rows_tell_until = told_by_row
         unfinished = [_stamp(row.create_time) for row in actions.rows.values() if row.status in IN_PROGRESS]
         self._unfinished_since = min(unfinished, default=None)
-        notices, rejected = normalise_all(Kind.NOTICE, actions.rows.values(), notices_from)
-        return Happened([notice for each in notices for notice in each], [*actions.rejected, *rejected])
+        rows = [row for row in actions.rows.values() if _stamp(row.create_time) > told_by_row]
+        notices, rejected = normalise_all(Kind.NOTICE, rows, notices_from)
+        return Happened([notice for each in notices for notice in each], actions.rejected + rejected)
 
-    async def _operations(self, window: Window, rows: Mapping[str, AlertRow]) -> tuple[Happened, int, int]:
-        """The flow rows of alerts that are new or changed; how many logs could not be read, how many wait."""
-        if window.first and self._known_before is not None and window.counted_from < self._known_before:
-            self._logs = DetailQueue()  # the vendor's clock was learnt: less belongs to the baseline than we thought
-        self._known_before = window.counted_from
+    async def _operations(self, window: Window, rows: Mapping[str, AlertRow]) -> tuple[Happened, Fetched[Any]]:
+        """The flow rows of alerts that are new or changed, and how asking for their logs went."""
         logs, now = self._logs, window.end
-        logs.begin()
+        logs.begin(window)
         for key, row in rows.items():
             version = _stamp(row.update_time)
             if window.first and version < _seconds(window.counted_from):
@@ -188,31 +200,31 @@ class BluekingSource:
             until=self._http.details_until,
         )
         records: list[Record] = []
-        rejected: list[Rejected] = []
+        rejected = Rejections()
         for key, log in fetched.details.items():
-            logs.done(key)
             if log is None:
+                logs.done(key)
                 continue
             told, unreadable, is_settled = self._records_from(key, log.items, now)
+            logs.done(key)
             records += told
-            rejected += log.rejected + unreadable
+            rejected.extend(log.rejected + unreadable)
             changed = _stamp(rows[key].update_time) if key in rows else 0
             if not is_settled or changed > _seconds(now - SETTLING):
                 logs.again(key, now + SETTLING)
         for key in fetched.failed:
             logs.tried(key, now)
         logs.prune()
-        return Happened(records, rejected), len(fetched.failed), fetched.waiting
+        return Happened(records, rejected), fetched
 
     def _records_from(
         self, alert: str, rows: Sequence[FlowRow], now: datetime
-    ) -> tuple[list[Record], list[Rejected], bool]:
+    ) -> tuple[list[Record], Rejections, bool]:
         """What the rows tell, what of them cannot be read, and whether all their results are known.
 
         A row whose result is still to come is told when it is known.
         """
         zone = self._config.timezone
-        rows_tell_notices = self._config.notices and not self._has_actions
         is_settled = True
 
         def records_from(row: FlowRow) -> list[Record]:
@@ -221,11 +233,19 @@ class BluekingSource:
             if is_unfinished(row) and operation.at is not None and operation.at > now - PATIENCE:
                 is_settled = False
                 return []
-            notice = notice_from_row(alert, row, zone) if rows_tell_notices else None
-            return [operation] if notice is None else [operation, notice]
+            notice = notice_from_row(alert, row, zone) if self._config.notices else None
+            return [operation] if notice is None or not self._is_told_by_row(notice) else [operation, notice]
 
         records, rejected = normalise_all(Kind.OPERATION, rows, records_from)
         return [record for each in records for record in each], rejected, is_settled
+
+    def _is_told_by_row(self, notice: Notice) -> bool:
+        """Whether a flow row tells of a notice, and search_action does not."""
+        at = _seconds(notice.at) if notice.at else 0
+        if self._rows_tell_until is not None or self._actions.is_there:
+            return at <= (self._rows_tell_until or -1)
+        self._last_told_by_row = max(self._last_told_by_row, at)
+        return True
 
     async def _whole(self, kind: Kind, ask: Ask[Row], part: Part, divide: Divide) -> "_Rows[Row]":
         """Every row of a list, by id, the newest where two tell of the same; raises `truncated` for anything less.
@@ -235,13 +255,13 @@ class BluekingSource:
         up unseen.
         """
         rows: dict[str, Row] = {}
-        rejected: list[Rejected] = []
+        rejected = Rejections()
         parts = [(part, False)]
         pages = 0
         while parts:
             part, is_second = parts.pop()
             seen: set[str] = set()
-            unreadable: list[Rejected] = []
+            unreadable = Rejections()
             received = largest = 0
             for number in count(1):
                 pages += 1
@@ -252,20 +272,21 @@ class BluekingSource:
                     raise _truncated("the server says that its answer is partial")
                 rows_here = len(page.items) + len(page.rejected)
                 received += rows_here
-                told = page.page.total
-                total = received + (rows_here >= PAGE_SIZE) if told is None else _stamp(told)
+                total = _total_of(page.page)
+                if total is None:
+                    total = received + (rows_here >= PAGE_SIZE)
                 if total >= RESULT_WINDOW or page.page.total_relation == "gte":
                     parts += [(smaller, False) for smaller in divide(part)]
                     break
                 largest = max(largest, total)
-                unreadable += page.rejected
+                unreadable.extend(page.rejected)
                 before = len(seen) + len(unreadable)
                 for row in page.items:
                     if key := text(row.id):
                         seen.add(key)
                         _keep(rows, key, row)
                     else:
-                        unreadable.append(Rejected(kind, "id is missing"))
+                        unreadable.add(kind, "id is missing")
                 known = len(seen) + len(unreadable)
                 # The last page is told by the total, not by its size: the server may serve fewer rows than asked for.
                 if known >= total or (received >= total and not rows_here):
@@ -273,7 +294,7 @@ class BluekingSource:
                         parts.append((part, True))
                         pages -= number
                     else:
-                        rejected += unreadable
+                        rejected.extend(unreadable)
                     break
                 if known == before:
                     raise _truncated("the server repeats a page, or leaves out rows")
@@ -284,15 +305,16 @@ class _Rows(NamedTuple, Generic[Row]):
     """A whole list: its rows by id, and what of it cannot be read."""
 
     rows: dict[str, Row]
-    rejected: list[Rejected]
+    rejected: Rejections
 
 
 class _Found(NamedTuple):
-    """What a look-up found, and the keys that could not be looked up."""
+    """What a look-up found, the keys that could not be looked up, and how asking went."""
 
     rows: dict[str, AlertRow]
-    rejected: list[Rejected]
+    rejected: Rejections
     unsure: frozenset[str]
+    asked: Fetched[Any]
 
 
 def _keep(rows: dict[str, Row], key: str, row: Row) -> None:
@@ -307,11 +329,19 @@ def _freshness(row: AlertRow | ActionRow) -> tuple[int, bool]:
 
 
 def _stamp(value: Scalar) -> int:
-    """A number of seconds or rows, 0 where there is none."""
-    if type(value) is int:
-        return value
-    digits = text(value).strip()
-    return int(digits) if digits.isascii() and digits.isdecimal() else 0
+    """A number of seconds, 0 where there is none."""
+    try:
+        return whole_number(value, "time") or 0
+    except ItemRejected:
+        return 0
+
+
+def _total_of(listing: Listing) -> int | None:
+    """How many rows a list has, None where the server does not say; what is no number is no answer of the API."""
+    try:
+        return whole_number(listing.total, "total")
+    except ItemRejected as error:
+        raise SourceUnintelligible(str(error)) from None
 
 
 def _seconds(moment: datetime) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceRefused, SourceUnintelligible
-from exporter.model.reading import Rejected
+from exporter.model.reading import Rejections
 from exporter.model.records import Kind
 from exporter.vendorkit.fields import text
 from exporter.vendorkit.http import Http, by_status
@@ -26,12 +26,12 @@ class EventPage(NamedTuple):
     """One page of ListEvents."""
 
     events: list[payload.EventRecord]
-    rejected: list[Rejected]
+    rejected: Rejections
     next_cursor: str | None
 
 
 class NoNotifiedHistories(SourceRefused):
-    """This region does not have ListNotifiedHistories at all."""
+    """The gateway knows no ListNotifiedHistories in this region: no call is worth its while."""
 
     reason = Reason.NOT_FOUND
 
@@ -156,6 +156,8 @@ def judge(status: int, body: bytes) -> FetchError | None:
 
 
 def _judge_of_histories(status: int, body: bytes) -> FetchError | None:
-    if status == 404:
+    error = judge(status, body)
+    # "Error Codes" of API Gateway: the API does not exist. Any other 404 may be that of a proxy on the way.
+    if status == 404 and re.search(r"\(APIGW?\.0101\)$", str(error)):
         return NoNotifiedHistories("HTTP 404: this region has no ListNotifiedHistories")
-    return judge(status, body)
+    return error

@@ -111,7 +111,7 @@ class HuaweiAomConfig(SourceConfig):
     @field_validator("endpoint")
     @classmethod
     def _ends_before_the_path(cls, value: str) -> str:
-        if re.search(r"/v2(/|$)", value):
+        if re.search(r"/v2(/[0-9a-f]{32}(/.*)?)?$", value):
             raise ValueError("must end before /v2/{project_id}: https://aom.REGION.myhuaweicloud.com")
         return value
 

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from exporter.errors import ItemRejected
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import LabelSets
 from exporter.model.records import Channel, Event, FailureReason, Notice
-from exporter.vendorkit.fields import Scalar, identity, moment_from_ms, text
+from exporter.vendorkit.fields import LONGEST_TEXT, Scalar, identity, is_digits, moment_from_ms, text, whole_number
 from exporter.vendorkit.reasons import failure_reason_from
 from exporter.vendors.huawei_aom import payload
 
@@ -40,11 +41,12 @@ LABELS = LabelSets(
     channels=tuple(Channel),
     failure_reasons=tuple(FailureReason),
     event_types=("event",),
+    unmapped=("severity", "time", "channel"),
 )
 
 # An alarm that arrived within this after it was raised was not late.
 _AT_ONCE_MS = 1000
-# An arrival further ahead than this is a mistake.
+# A time further ahead than this is a mistake.
 _AHEAD = timedelta(days=1)
 
 # Between id and start in the key of a record without a serial number.
@@ -61,7 +63,7 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
 
     Args:
         severities: by the vendor's level in upper case.
-        now: the vendor's time; no alarm arrives much later.
+        now: the vendor's time; nothing happened to an alarm much later.
     """
     exact = {level: severities[level.upper()] for level in SEVERITIES}
     latest = now + _AHEAD
@@ -75,16 +77,22 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
         severity = exact.get(level) or severities.get(text(level).upper())  # type: ignore[arg-type]
         starts_at, arrives_at = record.starts_at, record.arrives_at
         started_at = moment_from_ms(starts_at, "starts_at")
-        appeared_at = None
+        appeared_at = arrived_at = None
         if type(starts_at) is not int or type(arrives_at) is not int or arrives_at - starts_at >= _AT_ONCE_MS:
             arrived_at = moment_from_ms(arrives_at, "arrives_at")
             if started_at and arrived_at and started_at < arrived_at <= latest:
                 appeared_at = arrived_at
         ended_at = moment_from_ms(record.ends_at, "ends_at") if record.ends_at else None
+        unmapped: tuple[str, ...] = () if severity else ("severity",)
+        if (
+            (started_at and started_at > latest)
+            or (arrived_at and arrived_at > latest)
+            or (ended_at and ended_at > latest)
+        ):
+            unmapped += ("time",)
         name = metadata.event_name
         kind, provider, namespace = metadata.resource_type, metadata.resource_provider, metadata.namespace
-        if type(name) is not str:
-            name = text(name)
+        name = name[:LONGEST_TEXT] if type(name) is str else text(name)
         key = record.event_sn
         return Alert(
             key=key if type(key) is str and key else _key_of(record),
@@ -95,10 +103,10 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
             close_reason=_ending(started_at, ended_at, record.timeout) if ended_at else None,
             title=name,
             name=name,
-            resource_type=kind if type(kind) is str else text(kind),
-            provider=provider.lower() if type(provider) is str else text(provider),
-            namespace=namespace if type(namespace) is str else text(namespace),
-            unmapped=() if severity else ("severity",),
+            resource_type=kind[:LONGEST_TEXT] if type(kind) is str else text(kind),
+            provider=provider[:LONGEST_TEXT].lower() if type(provider) is str else text(provider),
+            namespace=namespace[:LONGEST_TEXT] if type(namespace) is str else text(namespace),
+            unmapped=unmapped,
         )
 
     return alert_from
@@ -126,10 +134,9 @@ def _key_of(record: payload.EventRecord) -> str:
 
 def _ending(started_at: datetime | None, ended_at: datetime, timeout: Scalar) -> CloseReason:
     """Nothing marks an alarm that was cleared by its own timeout, but that it lived so long."""
-    try:
-        life = timedelta(milliseconds=float(timeout or 0))
-    except (ValueError, OverflowError):
-        life = timedelta(0)
+    life = timedelta(0)
+    with suppress(ItemRejected):
+        life = timedelta(milliseconds=whole_number(timeout, "timeout") or 0)
     expired = life and started_at is not None and ended_at - started_at >= life
     return CloseReason.EXPIRED if expired else CloseReason.RECOVERED
 
@@ -140,7 +147,7 @@ def notices_from(event_sn: str, notification: payload.Notification) -> list[Noti
     at = _sent_at(smn.sent_time)
     publication = text(smn.smn_request_id) or f"{text(notification.action_rule)}@{text(smn.sent_time)}"
     code = text(smn.smn_response_code)
-    published = len(code) == 3 and code.isdigit() and code.startswith("2")
+    published = len(code) == 3 and is_digits(code) and code.startswith("2")
     refused = None if published else failure_reason_from(_why(code, text(smn.smn_response_body)))
     notices: list[Notice] = []
     for index, endpoint in enumerate(smn.smn_notified_history or ([] if published else [payload.Endpoint()])):
@@ -163,7 +170,7 @@ def notices_from(event_sn: str, notification: payload.Notification) -> list[Noti
 def _sent_at(value: Scalar) -> datetime | None:
     """`sent_time` in milliseconds; older deployments write seconds, in at most ten digits."""
     digits = text(value)
-    return moment_from_ms(f"{digits}000" if digits.isdigit() and len(digits) <= 10 else value, "sent_time")
+    return moment_from_ms(f"{digits}000" if is_digits(digits) and len(digits) <= 10 else value, "sent_time")
 
 
 _SMN_BODY = msgspec.json.Decoder(payload.SmnBody)

@@ -221,7 +221,7 @@ class SimulatedAom:
     def _list_events(self, request: Request) -> Response:
         parameters = dict(request.parameters)
         limit, marker = parameters.get("limit", "1000"), parameters.get("marker", "0")
-        if not (limit.isdigit() and 0 < int(limit) <= 1000 and marker.isdigit()):
+        if max(len(limit), len(marker)) > 18 or not (limit.isdigit() and 0 < int(limit) <= 1000 and marker.isdigit()):
             raise _illegal()
         try:
             query = msgspec.json.decode(request.body, type=_Query)
@@ -298,7 +298,7 @@ class SimulatedAom:
 
     def _list_notified_histories(self, request: Request) -> Response:
         event_sn = dict(request.parameters).get("event_sn", "")
-        if not event_sn.isdigit():
+        if not event_sn.isdecimal() or len(event_sn) > 64:
             raise _Refused(400, "AOM.0400", "event_sn is mandatory")
         number = int(event_sn) - int(_serial(0))
         if number in self.broken_details:

@@ -5,16 +5,18 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from math import ceil
+from typing import Any
 
 from exporter.errors import FetchError, Reason
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Unfinished, Window
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Unfinished, Window
 from exporter.model.records import Event, Kind, Notice
 from exporter.vendorkit.contract import severities_from
-from exporter.vendorkit.details import DetailQueue, fetch_details
+from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Normalised, normalise_all
+from exporter.vendorkit.optional import OptionalApi
 from exporter.vendors.huawei_aom.client import Client, EventPage, NoNotifiedHistories
 from exporter.vendors.huawei_aom.config import LONGEST_WINDOW, HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import SEVERITIES, alert_reader, event_from, has_serial, notices_from
@@ -37,19 +39,20 @@ class HuaweiAom:
         self._client = Client(config, http)
         self._severities = severities_from(SEVERITIES, config)
         self._queue = DetailQueue(config.max_records)
-        self._tells_notices = config.notices
+        self._histories = OptionalApi()
         self._asked_at = datetime.min.replace(tzinfo=UTC)
 
     @property
     def facts(self) -> frozenset[Fact]:
-        """Notices until the server turns out not to tell them; events where they are wanted."""
-        wanted = {Fact.NOTICES: self._tells_notices, Fact.EVENTS: self._config.events}
+        """Notices unless the server says that it cannot tell them; events where they are wanted."""
+        notices = self._config.notices and self._histories.is_there
+        wanted = {Fact.NOTICES: notices, Fact.EVENTS: self._config.events}
         return frozenset(fact for fact, supplied in wanted.items() if supplied)
 
     @property
     def backlog(self) -> int:
-        """How many alarms wait to be asked about."""
-        return self._queue.backlog(self._asked_at)
+        """How many alarms wait to be asked about, of a server that can be asked."""
+        return self._queue.backlog(self._asked_at) if self._histories.is_there else 0
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """The alarms, first those active, then what became of the others; events; notices."""
@@ -59,26 +62,29 @@ class HuaweiAom:
         async for page in self._client.alarms("active_alert", minutes=_minutes(self._config.open_window)):
             alarms.take(page)
             pages += 1
-        unreadable_open = alarms.rejected.copy()
+        unreadable_open, alarms.rejected = alarms.rejected, Rejections()
         try:
             await self._ended(alarms, window)
             if window.first:
                 await self._once_more(alarms, window, active=pages > 1)
         except FetchError as error:
             failure = error
-        if self._tells_notices:
+        if self._config.notices:
             self._note([*alarms.open.values(), *alarms.ended.values()], window)
         unsure = frozenset(alarms.missing()) if failure else frozenset()
         yield OpenAlerts(list(alarms.open.values()), unreadable_open, unsure)
-        yield Happened(list(alarms.ended.values()), alarms.rejected[len(unreadable_open) :])
+        yield Happened(list(alarms.ended.values()), alarms.rejected)
         if failure:
             raise failure
 
         if self._config.events:
             yield await self._events(window)
-        if self._tells_notices:
-            for reading in await self._notices():
-                yield reading
+        if self._config.notices and self._histories.is_worth_asking(window.end):
+            notices, asked = await self._notices()
+            yield notices
+            if asked.failed or asked.waiting:
+                yield Unfinished(len(asked.failed), asked.waiting)
+            asked.raise_if_told_to_wait()
 
     async def _ended(self, alarms: "_Alarms", window: Window) -> None:
         """What became of alarms that are not active. AOM does not say whether a list's window is about their start."""
@@ -120,23 +126,20 @@ class HuaweiAom:
         return self._back_to(max(oldest, whole), window)
 
     async def _events(self, window: Window) -> Happened:
-        read = Normalised[Event]([], [])
+        read = Normalised[Event]([], Rejections())
         async for page in self._client.events(minutes=self._back_to(self._start(window), window)):
             events, rejected = normalise_all(Kind.EVENT, page.events, event_from)
             read.items.extend(events)
-            read.rejected.extend([*page.rejected, *rejected])
+            read.rejected.extend(page.rejected + rejected)
         return Happened(read.items, read.rejected)
 
     def _note(self, alarms: Iterable[Alert], window: Window) -> None:
         """Notes of which alarms the notices have to be asked for, even if this poll ends before it comes to that."""
-        if window.first:
-            # Whatever an earlier attempt at a first poll decided, perhaps by a clock that was off, is decided anew.
-            self._queue = DetailQueue(self._config.max_records)
         queue = self._queue
         # A vendor whose clock was set back keeps nobody waiting.
         self._asked_at = now = max(window.end, self._asked_at + timedelta.resolution)
         young = window.counted_from - self._config.notice_recheck
-        queue.begin()
+        queue.begin(window)
         for alert in alarms:
             if not has_serial(alert.key):
                 continue
@@ -145,12 +148,13 @@ class HuaweiAom:
                 queue.know(alert.key, is_ended, now)
             else:
                 queue.offer(alert.key, is_ended, now)
+        queue.prune()
 
-    async def _notices(self) -> list[Reading]:
+    async def _notices(self) -> tuple[Happened, Fetched[Any]]:
         """Asks about alarms that are new, or newly ended, until their notices cannot change any more."""
         queue, now, recheck = self._queue, self._asked_at, self._config.notice_recheck
         try:
-            told, failed, waiting = await fetch_details(
+            asked = await fetch_details(
                 queue.due(now),
                 self._client.notified_histories,
                 limit=self._config.max_detail_requests,
@@ -158,24 +162,24 @@ class HuaweiAom:
                 until=self._http.details_until,
             )
         except NoNotifiedHistories:
-            self._tells_notices = False
-            self._queue = DetailQueue()
-            return []
+            # The alarms wait: once the server can be asked, it tells what became of their notices meanwhile.
+            self._histories.answered(now, is_there=False)
+            return Happened([]), Fetched({}, {}, 0)
+        if asked.details:
+            self._histories.answered(now, is_there=True)
         notices: list[Notice] = []
-        rejected: list[Rejected] = []
-        for event_sn, answer in told.items():
+        rejected = Rejections()
+        for event_sn, answer in asked.details.items():
             sent = [notification for history in answer.items for notification in history.notifications or ()]
             read = normalise_all(Kind.NOTICE, sent, partial(notices_from, event_sn))
             notices.extend(chain.from_iterable(read.items))
-            rejected += [*answer.rejected, *read.rejected]
+            rejected.extend(answer.rejected + read.rejected)
             queue.done(event_sn)
             if now < queue.since(event_sn) + recheck:
                 queue.again(event_sn, now + timedelta.resolution)  # so that it is due at the next poll
-        for event_sn in failed:
+        for event_sn in asked.failed:
             queue.tried(event_sn, now)
-        queue.prune()
-        unfinished = [Unfinished(len(failed), waiting)] if failed or waiting else []
-        return [Happened(notices, rejected), *unfinished]
+        return Happened(notices, rejected), asked
 
 
 class _Alarms:
@@ -186,13 +190,13 @@ class _Alarms:
         self._believed_open = window.open_alerts
         self.open: dict[str, Alert] = {}
         self.ended: dict[str, Alert] = {}
-        self.rejected: list[Rejected] = []
+        self.rejected = Rejections()
 
     def take(self, page: EventPage, is_wanted: Callable[[Alert], bool] | None = None) -> None:
         """Takes in a page; of one that is read for certain alarms only, these."""
         alerts, rejected = normalise_all(Kind.ALERT, page.events, self._alert_from)
         if is_wanted is None:
-            self.rejected += [*page.rejected, *rejected]
+            self.rejected.extend(page.rejected + rejected)
         else:
             alerts = list(filter(is_wanted, alerts))
         for alert in alerts:

@@ -18,6 +18,7 @@ VENDOR = Vendor(
     labels=LabelSets(
         severities=(Severity.CRITICAL, Severity.MAJOR, Severity.MINOR, Severity.WARNING),
         close_reasons=(CloseReason.RECOVERED, CloseReason.VANISHED),
+        unmapped=("severity", "status"),
     ),
     endpoints=("events", "event_types", "problems"),
     resolution=timedelta(milliseconds=1),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from math import ceil
@@ -9,8 +10,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.errors import FetchError, Reason, SourceBroken, SourceRefused, SourceUnintelligible
+from exporter.errors import FetchError, ItemRejected, Reason, SourceBroken, SourceRefused, SourceUnintelligible
+from exporter.model.reading import Rejections
 from exporter.model.records import Kind
+from exporter.vendorkit.fields import whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Normalised, PageDecoder
 from exporter.vendorkit.paging import follow_cursors
@@ -109,7 +112,7 @@ class Client:
                 size //= _SHRINK
 
     async def _pages(self, listing: _List[T], query: Mapping[str, str]) -> Normalised[T]:
-        walked = Normalised[T]([], [])
+        walked = Normalised[T]([], Rejections())
 
         async def fetch(cursor: str | None) -> payload.Page:
             page, items, rejected = await self._http.ask(
@@ -126,9 +129,10 @@ class Client:
 
         total = 0
         async for page in follow_cursors(fetch, max_pages=self._max_pages):
-            total = page.total_count
+            with suppress(ItemRejected):
+                total = whole_number(page.total_count, "totalCount") or 0
         if total > 0 and not (walked.items or walked.rejected):
-            raise SourceUnintelligible(f"the list says it has {total} rows and shows none")
+            raise SourceUnintelligible("the list says that it has rows, and shows none")
         return walked
 
 

@@ -39,7 +39,7 @@ class KeyAstromConfig(SourceConfig):
     @field_validator("endpoint")
     @classmethod
     def _ends_before_the_path(cls, value: str) -> str:
-        if re.search(r"/api(/v\d+)?$", value):
+        if re.search(r"/api/v2(/(events|eventTypes|problems))?$", value):
             raise ValueError(
                 "must end before /api/v2: https://HOST/e/ENVIRONMENT-ID, or https://HOST where there is none"
             )

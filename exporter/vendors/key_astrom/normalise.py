@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from exporter.model.alert import Alert, CloseReason, Severity
-from exporter.model.reading import Rejected
+from exporter.model.reading import Rejections
 from exporter.model.records import Convergence, Event, Kind
-from exporter.vendorkit.fields import flag, identity, moment_from_ms, text
+from exporter.vendorkit.fields import flag, identity, is_digits, moment_from_ms, short, text
 from exporter.vendorkit.items import Normalised, normalise_all
 from exporter.vendors.key_astrom import payload
 
@@ -98,7 +98,7 @@ def meanings_from(told: Iterable[payload.EventType], severities: Mapping[str, Se
     Events of INFO level are no alerts, unless the operator gave that level another severity.
     """
     levels = LEVELS | {
-        name: level for kind in told if (name := text(kind.type)) and (level := text(kind.severity_level).upper())
+        name: level for kind in told if (name := short(kind.type)) and (level := text(kind.severity_level).upper())
     }
     return {
         name: None if level == "INFO" and severity is Severity.INFO else severity
@@ -111,7 +111,7 @@ def record_from(event: payload.Event, meanings: Meanings) -> Alert | Event:
     """An event as an alert, open or ended, or as an event; raises ItemRejected where it has no id or no sane time."""
     key = identity(event.event_id, "eventId")
     started_at = moment_from_ms(event.start_time, "startTime") or _moment_in(key)
-    name = text(event.event_type)
+    name = short(event.event_type)
     severity = meanings.get(name, Severity.UNKNOWN)
     if severity is None:
         return Event(key=key, at=started_at, event_type=name)
@@ -131,10 +131,10 @@ def record_from(event: payload.Event, meanings: Meanings) -> Alert | Event:
         ended_at=None if is_open else ended_at,
         close_reason=None if is_open else CloseReason.RECOVERED,
         suppressed=flag(event.suppress_alert) or flag(event.under_maintenance),
-        title=text(event.title),
+        title=short(event.title),
         name=name,
-        resource_type=text(entity.type) if entity else "",
-        namespace=text(zone.name) if zone else "",
+        resource_type=short(entity.type) if entity else "",
+        namespace=short(zone.name) if zone else "",
         unmapped=unmapped,
     )
 
@@ -143,7 +143,7 @@ def convergences_from(problem: payload.Problem) -> Normalised[Convergence]:
     """The events that joined a problem after its first, which is the one that began first."""
     problem_id = text(problem.problem_id)
     if not problem_id:
-        return Normalised([], [Rejected(Kind.OPERATION, "problemId is missing")])
+        return Normalised([], Rejections({Kind.OPERATION: 1}, {Kind.OPERATION: "problemId is missing"}))
     details = problem.evidence_details.details if problem.evidence_details else None
     evidences = normalise_all(Kind.OPERATION, details or (), _joined_from)
     joined = dict(evidences.items)
@@ -165,4 +165,4 @@ def _joined_from(evidence: payload.Evidence | None) -> tuple[str, datetime | Non
 def _moment_in(key: str) -> datetime | None:
     """The start that an eventId ends in, `<hash>_<ms>`; None for other ids."""
     suffix = key.rpartition("_")[2]
-    return moment_from_ms(int(suffix), "eventId") if suffix.isdecimal() and len(suffix) == 13 else None
+    return moment_from_ms(int(suffix), "eventId") if is_digits(suffix) and len(suffix) == 13 else None

@@ -57,7 +57,7 @@ class Problem(msgspec.Struct, gc=False, rename="camel"):
 class Page(msgspec.Struct, kw_only=True, rename="camel"):
     """What all lists share. `totalCount` is the one field that is always there: without it, this is another answer."""
 
-    total_count: int
+    total_count: int | float | str
     next_cursor: str | None = msgspec.field(name="nextPageKey", default=None)
 
 

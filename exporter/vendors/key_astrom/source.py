@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from exporter.errors import FetchError, Reason, SourceUnintelligible
 from exporter.model.alert import Alert
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejected, Unfinished, Window
+from exporter.model.reading import Happened, OpenAlerts, Reading, Unfinished, Window
 from exporter.model.records import Event, Kind, Record
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import fetch_details
@@ -84,11 +84,12 @@ class KeyAstromSource:
 
         is_open, happened = _parted(told)
         unsure = {key for selector, keys in batches.items() if selector not in found.details for key in keys}
-        yield OpenAlerts(is_open, [*opened.rejected, *listed.rejected], frozenset(unsure))
-        yield Happened(happened, [*recent.rejected, *news.rejected, *looked_up.rejected])
+        yield OpenAlerts(is_open, opened.rejected + listed.rejected, frozenset(unsure))
+        yield Happened(happened, recent.rejected + news.rejected + looked_up.rejected)
         failed += len(found.failed)
         if failed or found.waiting:
             yield Unfinished(failed, found.waiting)
+        found.raise_if_told_to_wait()
         if self._config.problems and _is_due(self._problems_due, window.end):
             yield await self._convergences(past + _PROBLEM_GROWS_FOR, window.end)
 
@@ -100,7 +101,7 @@ class KeyAstromSource:
         try:
             types = await self._client.event_types()
         except FetchError as error:
-            if error.reason is Reason.AUTH:
+            if error.reason is Reason.AUTH or error.retry_after is not None:
                 raise  # the lists of events would be refused as well
             if error.reason not in (Reason.PERMISSION, Reason.NOT_FOUND):
                 return 1
@@ -128,7 +129,7 @@ class KeyAstromSource:
             return Happened([])
         self._has_problems = True
         answers = [convergences_from(problem) for problem in problems.items]
-        rejected: list[Rejected] = [*problems.rejected, *(why for answer in answers for why in answer.rejected)]
+        rejected = sum((answer.rejected for answer in answers), problems.rejected)
         return Happened([record for answer in answers for record in answer.items], rejected)
 
     def _selector(self, criterion: str) -> str:

@@ -101,7 +101,8 @@ def told_in(readings: list[Reading], kind: type[Any]) -> list[Any]:
 
 def rejected_in(readings: list[Reading]) -> list[str]:
     listed = [reading for reading in readings if isinstance(reading, OpenAlerts | Happened)]
-    return [rejected.why for reading in listed for rejected in reading.rejected]
+    counted = [(why, reading.rejected.counts[kind]) for reading in listed for kind, why in reading.rejected.why.items()]
+    return [why for why, count in counted for _ in range(count)]
 
 
 def unfinished_in(readings: list[Reading]) -> list[tuple[int, int]]:

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.app import Watch
+from exporter.config import Metrics
+from exporter.errors import Reason
 from exporter.vendors.baidu_bls.auth import auth_for, signature
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 
@@ -239,3 +242,25 @@ def test_a_rotated_secret_file_is_used_at_once(tmp_path: Any) -> None:
     secret.write_text("newer\n")
 
     assert next(auth.auth_flow(request)).headers["authorization"] != before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["access_key", "session_token"])
+@pytest.mark.parametrize("value", ["c\u00e4nary", "can\nary", "can\x7fary"])
+async def test_a_key_that_no_header_can_carry_fails_as_auth_without_being_told(
+    name: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nobody(_request: httpx.Request) -> httpx.Response:
+        raise AssertionError("what cannot be signed is not sent")
+
+    given = {"access_key": AK, "secret_key": SK, name: value}
+    config = BaiduBlsConfig.model_validate({"vendor": "baidu_bls", "endpoint": "http://localhost", "auth": given})
+    watch = Watch("a", config, Metrics(), published=lambda: None, network=httpx.MockTransport(nobody))
+
+    await watch.poller.poll()
+    await watch.close()
+
+    assert watch.book.state.last_reason is Reason.AUTH
+    assert f"{name} holds characters that no HTTP header can carry" in watch.book.state.last_error
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert value not in caplog.text

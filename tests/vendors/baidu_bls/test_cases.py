@@ -10,7 +10,16 @@ import pytest
 from exporter.model.alert import Alert
 from exporter.model.reading import OpenAlerts
 from exporter.model.records import Convergence, Notice
-from tests.vendors.baidu_bls.reading import Reader, RecordedNetwork, a_window, rejected_in, told_in, unfinished_in
+from exporter.vendorkit.http import ATTEMPTS
+from tests.vendors.baidu_bls.reading import (
+    Reader,
+    RecordedNetwork,
+    a_window,
+    open_in,
+    rejected_in,
+    told_in,
+    unfinished_in,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +59,28 @@ async def test_every_documented_error_has_its_reason_and_is_no_reading(answer: d
     assert readings == []
     assert [type(error).__name__, str(error.reason)] == answer["expected"] if error else False
     assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("code", ["InternalError", "ServiceUnavailable"])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_failure_of_the_vendors_server_is_asked_again(status: int, code: str) -> None:
+    network = RecordedNetwork({"*": [status, {"success": False, "code": code}]}, {})
+
+    _, error = await Reader(network).read(a_window())
+
+    assert error is not None
+    assert len(network.asked) == ATTEMPTS
+
+
+@pytest.mark.parametrize(("total", "pages"), [("2", 2), (2.0, 2), ("two", 1), (-1, 1), ([2], 1)])
+async def test_a_total_is_read_as_number_or_text_and_does_without_nonsense(total: Any, pages: int) -> None:
+    lists = [[200, {"success": True, "result": {"alarms": [{"id": key}], "totalCount": total}}] for key in "ab"]
+    network = RecordedNetwork({"ALERT": lists}, {"a": [404, None], "b": [404, None]})
+
+    readings, error = await Reader(network).read(a_window())
+
+    assert error is None
+    assert sorted(alert.key for alert in open_in(readings).alerts) == sorted("ab"[:pages])
 
 
 def test_there_are_cases() -> None:

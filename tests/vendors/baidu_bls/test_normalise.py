@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.errors import ItemRejected
 from exporter.model.alert import Severity
 from exporter.model.records import Notice
 from exporter.vendors.baidu_bls.normalise import SEVERITIES, alert_from, moment_from, told_from
@@ -33,9 +34,47 @@ def an_alarm(executions: Any) -> Alarm:
 
 @given(ANYTHING | st.lists(st.dictionaries(FIELDS, ANYTHING)))
 def test_executions_of_any_shape_cost_at_most_themselves(executions: Any) -> None:
-    told = told_from(an_alarm(executions))
+    alarm = an_alarm(executions)
 
-    assert (told is None) == (not isinstance(executions, list))
+    if executions is None:
+        assert told_from(alarm) is None
+    elif isinstance(executions, list):
+        assert told_from(alarm) is not None
+    else:
+        with pytest.raises(ItemRejected):
+            told_from(alarm)
+
+
+FIELDS_OF_AN_ALARM = st.fixed_dictionaries(
+    {"id": st.just("a"), "state": st.just("ALERT")},
+    optional={
+        **dict.fromkeys(["startTime", "endTime", "closeReason", "groups"], ANYTHING),
+        "policy": ANYTHING | st.fixed_dictionaries({}, optional={"name": ANYTHING, "recoverWithoutNotice": ANYTHING}),
+        "object": ANYTHING | st.fixed_dictionaries({}, optional={"project": ANYTHING, "logStoreName": ANYTHING}),
+        "triggerCondition": ANYTHING | st.fixed_dictionaries({"level": ANYTHING}),
+    },
+)
+
+
+@given(FIELDS_OF_AN_ALARM)
+def test_an_odd_field_costs_only_itself(fields: dict[str, Any]) -> None:
+    run = {"time": "2025-11-01T11:02:00Z", "state": "OK", "noticeState": "SENT"}
+
+    alarm = msgspec.json.decode(msgspec.json.encode({**fields, "executions": [run]}), type=Alarm)
+
+    alert, told = alert_from(alarm, SEVERITIES), told_from(alarm)
+    assert (alert.key, alert.close_reason) == ("a", None)
+    assert all(isinstance(name, str) for name in (alert.name, alert.policy, alert.resource_type, alert.provider))
+    assert told is not None
+    assert len(told.records) == 1
+
+
+def test_an_odd_state_leaves_an_alarm_open_and_is_unmapped() -> None:
+    alarm = msgspec.json.decode(b'{"id": "a", "state": ["OK"]}', type=Alarm)
+
+    alert = alert_from(alarm, SEVERITIES)
+
+    assert (alert.close_reason, alert.unmapped) == (None, ("state",))
 
 
 @given(TEMPLATES)

@@ -15,7 +15,16 @@ from exporter.simulation.wire import Quirk, Request, Response
 from exporter.simulation.world import Incident, World
 from exporter.vendors.baidu_bls.simulator import TRAITS, BaiduBlsSimulator, simulator_for
 from tests.rig import Rig, expected, told
-from tests.vendors.baidu_bls.reading import NOW, Reader, a_window, open_in, told_in, unfinished_in
+from tests.vendors.baidu_bls.reading import (
+    NOW,
+    Reader,
+    RecordedNetwork,
+    a_window,
+    open_in,
+    rejected_in,
+    told_in,
+    unfinished_in,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -291,6 +300,23 @@ async def test_details_that_fail_cost_only_themselves_and_are_asked_for_again() 
     region.simulator.broken_details.clear()
     assert unfinished_in(await region.poll()) == []
     assert region.described == [key(broken)]
+
+
+@pytest.mark.parametrize("alarm", [7, [], {"id": 7}, {"id": "a", "executions": "none"}])
+async def test_a_detail_that_cannot_be_read_is_invalid_and_waits_for_its_interval(alarm: Any) -> None:
+    listed = {"success": True, "result": {"alarms": [{"id": "a", "triggerCondition": {"level": "WARN"}}]}}
+    network = RecordedNetwork({"ALERT": [200, listed]}, {"a": [200, {"success": True, "alarm": alarm}]})
+    reader = Reader(network, detail_interval="5m")
+
+    found = []
+    for seconds in (0, 60, 240, 300):
+        network.asked.clear()
+        readings, error = await reader.read(a_window(end=NOW + timedelta(seconds=seconds)))
+        assert error is None
+        assert [alert.key for alert in open_in(readings).alerts] == ["a"]
+        found.append((network.asked.count({"id": "a"}), len(rejected_in(readings))))
+
+    assert found == [(1, 1), (0, 0), (0, 0), (1, 1)]
 
 
 async def test_throttling_leaves_the_other_details_for_the_next_poll() -> None:

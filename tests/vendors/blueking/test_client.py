@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -114,12 +115,15 @@ async def test_an_error_names_the_code_and_never_the_vendors_text() -> None:
 
 @pytest.mark.parametrize("status", [200, 429])
 async def test_the_gateway_says_by_a_header_of_its_own_when_its_limit_ends(status: int) -> None:
-    headers = {"X-Bkapi-Error-Code": "1642902", "X-Bkapi-RateLimit-Reset": "7"}
+    headers = {"X-Bkapi-Error-Code": "1642902", "X-Bkapi-RateLimit-Reset": "70"}
+    answer = answered(status, {"code": 1642902, "result": False}, headers)
+    reader = Reader(httpx.MockTransport(lambda _request: answer))
 
-    error, _ = await error_of(status, {"code": 1642902, "result": False}, headers)
+    reader.http.begin(anyio.current_time() + 60)
+    _, error = await reader.read(a_window())
 
     assert isinstance(error, SourceThrottled)
-    assert error.retry_after == 7
+    assert (error.retry_after, len(reader.attempts)) == (70, 1)
 
 
 async def test_lists_are_asked_for_with_businesses_a_window_that_reaches_now_and_nothing_costly() -> None:

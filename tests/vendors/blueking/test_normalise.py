@@ -2,6 +2,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,20 @@ def test_a_flow_row_is_told_apart_by_alert_kind_time_and_message() -> None:
 
     assert operation_from("1", a_row(status="FAILED", extend_info=""), ZONE).key == same
     assert len({same, *others}) == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "anomalies"),
+    [(50, 50), ("50", 50), (50.0, 50), (None, 1), ("", 1), (0, 1), ("00050", 50), (10**9, 10**9)],
+)
+def test_a_convergence_row_says_how_many_anomalies_it_folds(count: Any, anomalies: int) -> None:
+    assert operation_from("1", a_row(extend_info={"anomaly_count": count}), ZONE).anomalies == anomalies
+
+
+@pytest.mark.parametrize("count", [10**9 + 1, -1, 1.5, True, "many", "\u0665\u0660", "5\xb2", "9" * 400, "9" * 5_000])
+def test_a_convergence_row_with_a_count_that_is_none_is_rejected(count: Any) -> None:
+    with pytest.raises(ItemRejected, match="anomaly_count"):
+        operation_from("1", a_row(extend_info={"anomaly_count": count}), ZONE)
 
 
 def test_an_operation_and_the_notice_of_the_same_row_have_keys_of_their_own() -> None:

@@ -4,6 +4,8 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+import anyio
+import httpx
 import msgspec
 import pytest
 
@@ -15,6 +17,7 @@ from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.truth import Since
 from exporter.simulation.wire import Quirk, Request
 from exporter.simulation.world import Incident, World
+from exporter.vendorkit.http import ATTEMPTS
 from exporter.vendors.blueking.simulator import TRAITS, BluekingSimulator, Generation
 from tests.vendors.blueking.reading import NOW, Reader, a_window, records_of
 
@@ -300,6 +303,32 @@ async def test_a_gateway_without_search_action_supplies_no_notices() -> None:
     assert keys(readings) == {key_of(incident)}
     assert scene.reader.source.facts == {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
     assert scene.reader.calls("get_event_log") == 0
+
+
+async def test_a_look_up_that_is_throttled_leaves_the_others_for_the_next_poll() -> None:
+    scene = Scene(operations=False, notices=False)
+    gone = [str(number) for number in range(1, 1501)]
+    scene.site.faults.append(Fault(kind=FaultKind.STATUS, status=429, endpoint="search_alert", skip=2 + 1))
+
+    with anyio.fail_after(300):
+        readings = await scene.poll(*gone)
+
+    refused = Counter(attempt.code for attempt in scene.reader.attempts)["429"]
+    assert refused == ATTEMPTS
+    (opened,) = (reading for reading in readings if isinstance(reading, OpenAlerts))
+    assert len(opened.unsure) == 1400
+    assert any(isinstance(reading, Unfinished) for reading in readings)
+
+
+@pytest.mark.parametrize("total", ["9" * 5_000, -1, "many", True])
+async def test_a_total_that_is_no_number_is_no_answer(total: Any) -> None:
+    answer = {"result": True, "code": 200, "data": {"alerts": [], "total": total}}
+
+    readings, error = await Reader(httpx.MockTransport(lambda _: httpx.Response(200, json=answer))).read(a_window())
+
+    assert not readings
+    assert error is not None
+    assert error.reason == "bad_response"
 
 
 async def test_an_answer_of_another_shape_is_no_empty_log() -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.vendors.huawei_aom import VENDOR
-from tests.vendors.huawei_aom.reading import BASIC
+from tests.vendors.huawei_aom.reading import BASIC, PROJECT_ID
 
 AKSK = {"access_key": "AK", "secret_key": "CANARY"}
 
@@ -60,7 +60,9 @@ def test_an_unknown_method_is_told_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"endpoint": "https://aom.test/v2/abc"}, "must end before /v2/"),
+        ({"endpoint": "https://aom.test/v2"}, "must end before /v2/"),
+        ({"endpoint": f"https://aom.test/v2/{PROJECT_ID}"}, "must end before /v2/"),
+        ({"endpoint": f"https://aom.test/gateway/v2/{PROJECT_ID}/events/"}, "must end before /v2/"),
         ({"open_window": "32d"}, "between 1m and 31d"),
         ({"open_window": "5s"}, "between 1m and 31d"),
         ({"project_id": "../x"}, "copy it from the console"),
@@ -71,3 +73,9 @@ def test_an_unknown_method_is_told_what_there_is() -> None:
 )
 def test_a_wrong_value_says_what_to_write(changes: dict[str, Any], says: str) -> None:
     assert says in errors_of(**changes)
+
+
+def test_a_gateway_may_have_a_path_that_begins_as_the_documented_one() -> None:
+    config = VENDOR.config.model_validate({**BASIC, "endpoint": "https://gw.example/v2/aom"})
+
+    assert config.endpoint == "https://gw.example/v2/aom"

@@ -116,6 +116,18 @@ def test_an_alarm_appeared_when_it_arrived_if_it_arrived_late(arrives_at: Any, s
     assert appeared_at == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
+@pytest.mark.parametrize("field", ["starts_at", "arrives_at", "ends_at"])
+def test_a_time_in_an_absurd_future_is_a_value_nobody_knows(field: str) -> None:
+    def unmapped(at: int | str) -> tuple[str, ...]:
+        return alert_of(**{field: at}, metadata={"event_severity": "Minor"}).unmapped
+
+    day = 86_400_000
+
+    assert unmapped(NOW_MS + day) == ()
+    assert unmapped(NOW_MS + day + 1) == ("time",)
+    assert unmapped("16377362908000") == ("time",)
+
+
 def test_the_key_is_the_serial_number_else_id_and_start() -> None:
     assert alert_of(event_sn="12", id="7").key == "12"
     assert alert_of(event_sn=12, id="7").key == "12"

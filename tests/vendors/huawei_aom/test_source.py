@@ -168,6 +168,55 @@ async def test_a_region_without_notified_histories_is_asked_once_and_stays_up() 
     assert rig.site.calls["list_notified_histories", "404"] == 1
 
 
+async def test_a_404_that_is_not_the_gateways_own_costs_one_call_and_loses_nothing() -> None:
+    rig = a_rig(max_concurrency=1)
+    await rig.polls(1)
+    rig.world.tell(rig.world.open(), Channel.SMS)
+    rig.site.faults = [Fault(kind=FaultKind.STATUS_HTML, status=404, endpoint="list_notified_histories", times=1)]
+
+    await rig.polls(1)
+    failed = rig.watch.book.state
+    await rig.polls(1)
+
+    assert failed.up
+    assert failed.partial_polls == 1
+    assert rig.counts().notices == {("sms",): 1}
+
+
+async def test_notices_of_a_time_without_notified_histories_are_made_up_for_when_they_are_back() -> None:
+    rig = a_rig(max_concurrency=1)
+    await rig.polls(1)
+    rig.world.tell(rig.world.open(), Channel.SMS)
+    await rig.polls(1)
+
+    rig.simulator.has_histories = False
+    rig.world.tell(rig.world.open(), Channel.EMAIL)
+    ended = rig.world.open()
+    rig.world.tell(ended, Channel.PHONE)
+    await rig.polls(5)
+    rig.world.end(ended, CloseReason.RECOVERED)
+    await rig.polls(30)
+    without = rig.watch.book.state
+    rig.simulator.has_histories = True
+    await rig.polls(30)
+
+    assert without.up
+    assert without.facts == {Fact.EVENTS}
+    assert without.backlog == 0
+    assert rig.site.calls["list_notified_histories", "404"] == 1
+    assert rig.counts().notices == {("sms",): 1, ("email",): 1, ("phone",): 1}
+
+
+async def test_a_region_without_notified_histories_is_asked_again_every_hour() -> None:
+    rig = a_rig(max_concurrency=1)
+    rig.simulator.has_histories = False
+    rig.world.open()
+
+    await rig.polls(2 * 60 + 1)
+
+    assert rig.site.calls["list_notified_histories", "404"] == 3
+
+
 async def test_notices_and_events_that_are_not_wanted_are_not_asked_for() -> None:
     rig = a_rig(notices=False, events=False)
     rig.world.open()

@@ -23,6 +23,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     [
         ({"endpoint": "https://h/e/1/api/v2"}, "endpoint", "must end before /api/v2"),
         ({"endpoint": "https://h/e/1/api/v2/"}, "endpoint", "must end before /api/v2"),
+        ({"endpoint": "https://h/e/1/api/v2/events"}, "endpoint", "must end before /api/v2"),
         ({"open_window": 0}, "open_window", "longer than 0 s"),
         ({"event_selector": 'status("OPEN")'}, "event_selector", "must not have a status criterion"),
         ({"event_selector": 'eventType("X"), status ("OPEN")'}, "event_selector", "must not have a status criterion"),
@@ -45,3 +46,8 @@ def test_a_selector_that_only_looks_like_a_status_criterion_is_accepted() -> Non
     config = KeyAstromConfig.model_validate({**BASIC, "event_selector": 'property.status("x"),eventType("A"),'})
 
     assert config.event_selector == 'property.status("x"),eventType("A")'
+
+
+@pytest.mark.parametrize("endpoint", ["https://gw.example/api", "https://gw.example/api/v2/astrom"])
+def test_a_gateway_may_have_a_path_that_begins_as_the_documented_one(endpoint: str) -> None:
+    assert KeyAstromConfig.model_validate({**BASIC, "endpoint": endpoint}).endpoint == endpoint
