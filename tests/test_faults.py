@@ -13,6 +13,7 @@ from exporter.errors import Reason
 from exporter.exposition.prometheus import Renderer
 from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.simulation.network import Fault, FaultKind
+from exporter.simulation.wire import Request, Response
 from exporter.vendorkit.http import ATTEMPTS
 from tests.builders import START
 from tests.rig import VENDORS, Rig, expected, told
@@ -288,3 +289,47 @@ async def test_a_token_that_expires_in_the_middle_of_a_walk_is_fetched_anew_once
     assert rig.requests()["create_token", "201"] == 2
     await settle(rig)
     assert_recovered(rig)
+
+
+class Quota:
+    """A simulator whose detail API answers so many calls a minute, and asks the others to wait."""
+
+    def __init__(self, rig: Rig, endpoint: str, calls: int) -> None:
+        self._simulator, self._endpoint, self._calls = rig.simulator, endpoint, calls
+        self._asked = Counter[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._simulator, name)
+
+    def answer(self, request: Request) -> Response:
+        if self.endpoint_of(request) == self._endpoint:
+            minute = int(anyio.current_time() // 60)
+            self._asked[minute] += 1
+            if self._asked[minute] > self._calls:
+                return Response(status=429, body=b"{}", headers={"Retry-After": "30"})
+        return self._simulator.answer(request)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "endpoint"),
+    [
+        ("baidu_bls", "describe_alarm_record"),
+        ("blueking", "get_event_log"),
+        ("huawei_aom", "list_notified_histories"),
+    ],
+)
+async def test_a_quota_of_details_keeps_no_source_down_and_all_are_read_in_the_end(vendor: str, endpoint: str) -> None:
+    rig = Rig(vendor, quiet=True, max_requests_per_second=1000, max_detail_requests=1000)
+    for _ in range(150):
+        rig.world.open()
+    rig.site.simulator = Quota(rig, endpoint, calls=40)
+
+    shown = []
+    for place in range(12):
+        rig.own_clock_off = timedelta(microseconds=-place)  # clocks are read one after another
+        await rig.polls(1)
+        shown.append(rig.watch.book.state.alerts is not None)
+
+    assert all(shown[1:])
+    assert rig.watch.book.state.up
+    assert told(rig) == expected(rig)

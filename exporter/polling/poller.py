@@ -103,7 +103,6 @@ class Poller:
             next_poll=poll.started_at + max(delay, took),
         )
         if poll.error is None:
-            self._counted_from = poll.window.counted_from
             self._reached = min(poll.window.start, self._reached or poll.window.start)
             # A clock that turned out to be set back had the window begin too late: the next one covers it once more.
             if self._watermark is None or poll.window.end - poll.vendor_now < NOISE:
@@ -142,8 +141,11 @@ class Poller:
             backfill=self._config.first_poll is FirstPoll.BACKFILL,
             open_alerts=self.book.open_alerts,
         )
-        if self._counted_from is not None:
-            return msgspec.structs.replace(window, counted_from=self._counted_from)
+        known = self._counted_from
+        # Clocks are read one after another and a Date has whole seconds: until a poll succeeds, too, it stays as it is.
+        if known is not None and (not window.first or abs(window.counted_from - known) < NOISE):
+            return msgspec.structs.replace(window, counted_from=known)
+        self._counted_from = window.counted_from
         return window
 
     def _as_read(self, window: Window, now: datetime) -> Window:
@@ -159,7 +161,7 @@ class Poller:
         window = self._window()
         readings, error = await self._readings(window, deadline)
         corrected = self._window()
-        if window.first and error is None and abs(corrected.counted_from - window.counted_from) >= NOISE:
+        if window.first and error is None and corrected.counted_from != window.counted_from:
             # Only now is it known how far the vendor's clock is off: the first window was the wrong one.
             window = corrected
             readings, error = await self._readings(window, deadline)

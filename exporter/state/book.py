@@ -114,7 +114,7 @@ class SourceBook:
         without an error brings a missing alert nearer to having vanished.
         """
         partial = self._take_in(poll)
-        self._ledger.shrink(len(self._open))
+        self._ledger.shrink(len(self._open), poll.vendor_now)
         before, error, ledger, tally = self.state, poll.error, self._ledger, self._tally
         if error is not None:
             self._failures[error.reason] += 1

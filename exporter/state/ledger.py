@@ -67,11 +67,16 @@ class Ledger(Generic[M]):
         if self._marks.pop(_identity(kind, key), None) is not None:
             self.tracked[kind] -= 1
 
-    def shrink(self, elsewhere: int) -> None:
-        """Evicts down to the limit, of which `elsewhere` records are taken by open alerts, which never leave."""
+    def shrink(self, elsewhere: int, latest: datetime) -> None:
+        """Evicts down to the limit, of which `elsewhere` records are taken by open alerts, which never leave.
+
+        A time after `latest` is a mistake, which tells nothing of other records.
+        """
         room = max(0, self._limit - elsewhere)
         while len(self._marks) > room:
             (kind, _), mark = self._marks.popitem(last=False)
             self.tracked[kind] -= 1
             self.evicted[kind] += 1
-            self._forgotten[kind] = max(self._seconds_of(mark), self._forgotten.get(kind, 0))
+            at = self._seconds_of(mark)
+            if at <= latest.timestamp():
+                self._forgotten[kind] = max(at, self._forgotten.get(kind, 0))

@@ -42,9 +42,6 @@ class DetailQueue:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def begin(self, window: Window) -> None:
         """Starts a poll.
 
@@ -118,10 +115,6 @@ class DetailQueue:
         if entry is not None:
             entry.due = entry.queued = until
 
-    def drop(self, key: str) -> None:
-        """Forgets an alert."""
-        self._entries.pop(key, None)
-
     def prune(self, *, unlisted_polls: int = 3, waiting_polls: int = 1000) -> None:
         """Forgets alerts not listed for some polls, for many with a call to come, and the oldest beyond the bound."""
         gone = [
@@ -149,12 +142,13 @@ class Fetched(NamedTuple, Generic[T]):
     waiting: int
 
     def raise_if_told_to_wait(self) -> None:
-        """Raises the failure that asks for the longest wait, if one asks for more than is left of this poll.
+        """Raises the failure that asks for the longest wait, if one asks for more than is left and none was answered.
 
-        It is to end the poll, after all that was read is told, so that the next one waits for it.
+        It is to end the poll, after all that was read is told, so that the next one waits for it. A quota that lets
+        some through is no failure: the others wait in the queue.
         """
         told = [error for error in self.failed.values() if error.retry_after is not None]
-        if told:
+        if told and not self.details:
             raise max(told, key=lambda error: error.retry_after or 0.0)
 
 

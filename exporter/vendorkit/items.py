@@ -136,9 +136,3 @@ def decode_mended(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         if mended == body:
             raise
         return decoder.decode(mended)
-
-
-def rejected_if(problem: bool, why: str) -> None:
-    """Raises ItemRejected when there is a problem."""
-    if problem:
-        raise ItemRejected(why)

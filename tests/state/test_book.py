@@ -310,6 +310,16 @@ def test_what_was_forgotten_is_not_counted_again_and_what_is_newer_is() -> None:
     assert book.state.evicted[Kind.NOTICE] > 0
 
 
+def test_a_time_that_is_absurd_makes_nothing_else_look_old() -> None:
+    book = started(a_book(max_records=10))
+
+    for second in range(100):
+        notices = [a_notice(f"{second}", at=at(second)), a_notice("absurd", at=at(10**9))]
+        book.enter(a_poll(OpenAlerts([an_alert()]), Happened(notices[: 1 + (second == 0)]), now=second))
+
+    assert sum(counts(book).notices.values()) == 101
+
+
 def test_event_types_beyond_the_limit_are_summed() -> None:
     book = started(a_book(group_limit=2))
 

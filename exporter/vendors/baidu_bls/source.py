@@ -50,7 +50,7 @@ class BaiduBlsSource:
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """Open alerts; alerts that ended; what the executions of records tell; details that failed or wait."""
-        if window.end < self._now:  # a clock that was set back would put calls off
+        if self._now - window.end > self._config.detail_interval:  # a clock that was set back would put calls off
             self._queue = DetailQueue(self._config.max_records)
         self._queue.begin(window)
         self._now = window.end

@@ -330,6 +330,8 @@ def _freshness(row: AlertRow | ActionRow) -> tuple[int, bool]:
 
 def _stamp(value: Scalar) -> int:
     """A number of seconds, 0 where there is none."""
+    if type(value) is int and 0 <= value < 10**12:  # the usual case, first
+        return value
     try:
         return whole_number(value, "time") or 0
     except ItemRejected:

@@ -203,7 +203,7 @@ async def test_notices_of_a_time_without_notified_histories_are_made_up_for_when
     assert without.up
     assert without.facts == {Fact.EVENTS}
     assert without.backlog == 0
-    assert rig.site.calls["list_notified_histories", "404"] == 1
+    assert rig.site.calls["list_notified_histories", "404"] == 2  # asked again at once, since it had answered before
     assert rig.counts().notices == {("sms",): 1, ("email",): 1, ("phone",): 1}
 
 
