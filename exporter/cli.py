@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,22 +102,17 @@ def _refuse(why: str, code: int) -> int:
     return code
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags on the command line."""
-    return {name: value for name, value in vars(args).items() if name in FLAGS}
-
-
 def _layers(args: argparse.Namespace) -> dict[str, Any]:
     """Where settings come from, as `exporter.config` wants to be told."""
-    flags = _given(args)
+    flags = {name: value for name, value in vars(args).items() if name in FLAGS}
     file = flags.pop("config.file", None)
     return {"file": Path(file) if file else None, "flags": flags, "environ": os.environ}
 
 
-def _load(args: argparse.Namespace) -> "Config":
+def _load(args: argparse.Namespace, beneath: Mapping[str, Any] | None = None) -> "Config":
     from exporter import config
 
-    return config.load(**_layers(args))
+    return config.load(**_layers(args), beneath=beneath)
 
 
 def _health_file(args: argparse.Namespace) -> "HealthFile":
@@ -213,7 +208,7 @@ def _demo(args: argparse.Namespace) -> int:
     _end_quietly()
     from exporter import demo
 
-    return demo.demo(_given(args), os.environ)
+    return demo.demo(lambda beneath: _load(args, beneath), _health_file(args))
 
 
 def _simulate(args: argparse.Namespace) -> int:

@@ -44,10 +44,18 @@ def address_from(text: str) -> tuple[str, int] | None:
     """Host (empty for all interfaces) and port of `:10877`, `127.0.0.1:10877` or `[::]:10877`; None for `none`."""
     if text == "none":
         return None
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%\w]+)\]|([^\s\[\]:/]*)):([0-9]{1,5})", text)
-    if not found or int(found[3]) > 65535:
+    found = re.fullmatch(r"(?:\[([\w:.%]+)\]|([\w.-]*)):([0-9]{1,5})", text)
+    if not found or int(found[3]) > 65535 or not _can_be_looked_up(found[2] or ""):
         raise ValueError("must be :PORT, HOST:PORT, [IPV6]:PORT, or none for no listening port")
     return found[1] or found[2] or "", int(found[3])
+
+
+def _can_be_looked_up(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:  # of a..b, for example
+        return False
+    return True
 
 
 def _address(text: str) -> str:
@@ -279,8 +287,8 @@ _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 
 
 def _seconds(milliseconds: str) -> float:
-    """The seconds a standard variable says; 0 for what is no number, which the specification wants ignored."""
-    return int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0
+    """The seconds a standard variable says; 0 for what is no number that one can wait for: it is to be ignored."""
+    return int(milliseconds) / 1000 if re.fullmatch("[0-9]{1,12}", milliseconds) else 0.0
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -338,14 +346,16 @@ def load(
     file: Path | None,
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
+    beneath: Mapping[str, Any] | None = None,
     vendors: Mapping[str, Vendor] | None = None,
 ) -> Config:
     """The configuration, as the file says, the environment over it and the flags (keys of FLAGS) over both.
 
-    Raises ConfigError with every problem at once, each as `path.in.file: what is wrong; what to do`.
+    `beneath` is a document that the file lies over. Raises ConfigError with every problem at once, each as
+    `path.in.file: what is wrong; what to do`.
     """
     vendors = load_all() if vendors is None else vendors
-    settings = _Settings(vendors)
+    settings = _Settings(vendors, beneath)
     settings.read(file, flags, environ)
     document = settings.document
     config = settings.validated(Config, {**document, "sources": {}}, ())
@@ -384,9 +394,9 @@ _SECRETIVE = ("auth", "otlp")
 class _Settings:
     """The merged layers, where each value came from, and every problem met."""
 
-    def __init__(self, vendors: Mapping[str, Vendor]) -> None:
+    def __init__(self, vendors: Mapping[str, Vendor], beneath: Mapping[str, Any] | None = None) -> None:
         self.vendors = vendors
-        self.document: dict[Any, Any] = {}
+        self.document: dict[Any, Any] = dict(beneath or {})
         self.problems: list[str] = []
         self._origins: dict[KeyPath, str] = {}
         self._secrets: set[KeyPath] = set()
@@ -405,9 +415,12 @@ class _Settings:
             if not isinstance(document, dict | None):
                 raise ConfigError(f"{file}: must be a map of sections such as `sources:`")
             try:
-                self.document = _rooted(document or {}, file.parent)
+                rooted = _rooted(document or {}, file.parent)
             except RecursionError:
                 raise ConfigError(f"{file}: an anchor holds an alias of itself") from None
+            # A section whose keys are all commented out hides nothing.
+            said = {key: value for key, value in rooted.items() if value is not None or key not in self.document}
+            self.document = _merged(self.document, said)
         # What names a source's vendor comes first: it decides what the other variables of the source may be.
         for rest in sorted(ours, key=lambda rest: (rest.count("__"), not rest.endswith("__VENDOR"), rest)):
             self._variable(*ours[rest], rest.lower())
@@ -522,8 +535,7 @@ class _Settings:
         origins = (self._origins.get(path[:length]) for length in range(len(path), 0, -1))
         origin = next((f" (set by {origin})" for origin in origins if origin), "")
         text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
-        line = f"{text}: {what}{origin}"
-        self.problems.append("".join(char if char.isprintable() else "?" for char in line))
+        self.problems.append(f"{text}: {what}{origin}")
 
 
 def _folded(name: str) -> str:

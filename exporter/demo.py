@@ -1,26 +1,22 @@
 """The commands demo and simulate: the four vendors on loopback, living through a scenario."""
 
-import logging
 import signal
-import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from exporter import app, config, yaml_file
+from exporter import app, config
 from exporter.errors import ConfigError
+from exporter.healthfile import HealthFile
 from exporter.simulation.network import Site
 from exporter.simulation.server import SimulationServer
 from exporter.simulation.wire import Simulator
 from exporter.simulation.world import Pace, World
 from exporter.vendors import load_all
-
-log = logging.getLogger(__name__)
 
 # What a person watching the demo sees change within seconds.
 DEMO_INTERVAL = "5s"
@@ -58,20 +54,14 @@ def _serve(host: str, port: int, seed: int, speed: float) -> tuple[SimulationSer
     return server, settings_for(found, server.url)
 
 
-def demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Runs the exporter on the simulated vendors until a signal; a configuration file of the user's comes on top."""
-    given = dict(flags)
-    own_file = given.pop("config.file", None)
-    own = (own_file and yaml_file.load(Path(own_file))) or {}
-    if not isinstance(own, dict) or not isinstance(own.get("sources"), dict | None):
-        raise ConfigError(f"{own_file}: must be a map of sections such as `sources:`, which is a map of sources")
+def demo(load: Callable[[Mapping[str, Any]], config.Config], health_file: HealthFile) -> int:
+    """Runs the exporter on the simulated vendors until a signal.
+
+    `load` reads the configuration over the document it is given, which names these vendors.
+    """
     server, document = _serve("127.0.0.1", 0, seed=1, speed=1.0)
-    document = {**document, **own, "sources": {**document["sources"], **(own.get("sources") or {})}}
     try:
-        with tempfile.TemporaryDirectory(prefix="vendor-alert-exporter-") as folder:
-            file = Path(folder) / "demo.yaml"
-            file.write_text(yaml.safe_dump(document), encoding="utf-8")
-            return app.run(lambda: config.load(file=file, flags=given, environ=environ))
+        return app.run(lambda: load(document), health_file)
     finally:
         server.stop()
 
@@ -89,9 +79,8 @@ def simulate(listen: str, seed: int, speed: float) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         server, document = _serve(place[0] or "0.0.0.0", place[1], seed, speed)  # noqa: S104 all interfaces if so asked
-    except (OSError, UnicodeError) as error:  # a host that is no name, such as a..b, is a UnicodeError
-        why = getattr(error, "strerror", None) or "there is no such host"
-        raise ConfigError(f"--listen: cannot listen on {listen}: {why}; choose another host or port") from error
+    except OSError as error:
+        raise ConfigError(f"--listen: cannot listen on {listen}: {error.strerror}; choose another address") from error
     print(yaml.safe_dump(document, sort_keys=False), end="", flush=True)  # noqa: T201 the command's output
     stop.wait()
     server.stop()

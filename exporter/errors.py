@@ -45,11 +45,11 @@ class ExporterError(Exception):
 
 
 class ConfigError(ExporterError):
-    """The operator must change something; nothing starts. `problems` holds one line each."""
+    """The operator must change something; nothing starts. `problems` holds one line each, whatever keys they name."""
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple("".join(char if char.isprintable() else "?" for char in each) for each in problems)
+        super().__init__("\n".join(self.problems))
 
 
 class FetchError(ExporterError):

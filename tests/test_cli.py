@@ -154,6 +154,23 @@ def test_the_demo_refuses_a_file_that_is_no_configuration(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("layer", ["flag", "environment"])
+def test_the_demo_reads_a_file_as_run_does(
+    layer: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.cli._end_quietly", lambda: None)
+    (tmp_path / "token").write_text(CANARY)
+    file.write_text(json.dumps({"sources": {"a": SOURCE | {"auth": {"api_token_file": "token"}}, "wrong": 1}}))
+    if layer == "environment":
+        monkeypatch.setenv("VENDOR_ALERT_EXPORTER_CONFIG__FILE", str(file))
+
+    code = main(["demo", *([f"--config.file={file}"] if layer == "flag" else [])])
+
+    (told,) = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert told.startswith("sources.wrong: ")
+
+
 @pytest.mark.parametrize(("command", "code"), [("check-config", 1), ("poll", 2), ("run", 2)])
 def test_what_no_connection_can_be_made_with_is_told_of_every_source_before_any_is_asked(
     command: str,

@@ -337,6 +337,9 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         (_acme(auth=CANARY), "sources.a.auth: must be a map of keys and values"),
         (_acme(interval="soon"), "sources.a.interval: 'soon' is no duration: write 30s, 5m, 2h or 15d, or a number"),
         (_acme(interval=0), "sources.a.interval: must be longer than 0 s"),
+        (_acme(overlap="36501d"), "sources.a.overlap: must be at most 36500d"),
+        ({"web": {"listen_address": "a..b:1"}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
+        ({"web": {"listen_address": "a\0b:1"}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
         (_acme(ids=[1, "x"]), "sources.a.ids[1]: must be a valid integer"),
         (_acme(max_response_bytes="many"), "sources.a.max_response_bytes: must be a size such as 32MiB"),
         (_acme(severity_map={"P1": "bad"}), "sources.a.severity_map.P1: must be 'critical', 'major', 'minor', "),
@@ -436,6 +439,17 @@ def test_a_secret_that_the_environment_gives_twice_is_an_error_that_names_the_va
     (problem,) = _problems(_acme(), tmp_path, {inline: value, file: str(tmp_path / "s")})
 
     assert problem == f"VENDOR_ALERT_EXPORTER_{named}: is given twice, inline and as a file: keep one of the two"
+
+
+def test_a_file_lies_over_the_document_beneath_and_its_empty_sections_hide_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("sources:\nlog: {level: warn}\ndefaults: {timeout: 3s}")
+    beneath = {"defaults": {"interval": "5s"}, **_acme()}
+
+    loaded = config.load(file=file, flags={}, environ={}, beneath=beneath, vendors=VENDORS)
+
+    assert loaded.log.level == "warn"
+    assert (_only_source(loaded).interval, _only_source(loaded).timeout) == (timedelta(seconds=5), timedelta(seconds=3))
 
 
 def test_a_flag_without_a_value_takes_back_what_the_file_says(tmp_path: Path) -> None:

@@ -288,6 +288,19 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "otlp", {"sources": {}, "otlp": otlp | changes}
 
 
+def web_documents() -> Iterator[tuple[str, Any]]:
+    """What an operator may get wrong in the file about our own port."""
+    pasted = [canary("tls"), f"{PEM}\n{canary('tls')}\n", f"/{canary('tls')}" * 500, f"{PEM}\0{canary('tls')}"]
+    files = {"cert_file": "a.pem", "key_file": "a.key", "client_ca_file": "ca.pem"}
+    required = {"client_auth_type": "RequireAndVerifyClientCert"}
+    for key in files:
+        for name in (*pasted, [canary("tls")], {canary("tls"): 1}):
+            yield key, {"tls_server_config": files | required | {key: name}}
+            yield f"{key} alone", {"tls_server_config": {key: name}}
+    for users in ({"ann": canary("user")}, [canary("user")], canary("user"), {"ann": [canary("user")]}):
+        yield "users", {"basic_auth_users": users}
+
+
 def canaries() -> list[str]:
     named = [canary(f"{vendor}-{name}") for vendor, _, names in WAYS for name in names]
     return [*named, *map(canary, ("proxy", "otlp", "user", "tls"))]
@@ -309,6 +322,20 @@ def test_no_configuration_error_shows_a_secret(tmp_path: Path, capsys: pytest.Ca
 
     assert refused > 100
     print(f"configuration errors: {search.figures()}")
+
+
+def test_no_error_about_the_web_configuration_shows_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = Search(*canaries())
+    web = tmp_path / "web.yml"
+
+    for what, document in web_documents():
+        web.write_text(yaml.safe_dump(document, allow_unicode=True, width=1000))
+        assert main(["check-config", f"--web.config.file={web}"]) == 1
+        told = capsys.readouterr()
+        assert "web.config_file: " in told.err
+        search.through(told.out + told.err, f"check-config, {what}")
 
 
 def test_no_error_about_the_environment_shows_a_secret(

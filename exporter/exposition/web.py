@@ -8,6 +8,7 @@ import threading
 from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
@@ -46,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LIMITS = Limits()
+# So long those who are being answered have when we stop.
+_PARTING_SECONDS = 0.7
 
 
 class Shown:
@@ -87,7 +90,7 @@ class WebServer:
         site = _Site(shown, telemetry_path, healthy, ready, reload if enable_lifecycle else None, version)
         app = site.app if config is None else _Guarded(site.app, config)
         settings = uvicorn.Config(
-            app,
+            _ended_quietly(app),
             http=self._connection,  # type: ignore[arg-type]  # a factory will do
             ws="none",
             lifespan="off",
@@ -97,10 +100,9 @@ class WebServer:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=limits.idle_seconds,
-            timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=limits.head_bytes,
         )
-        self._server = _Server(settings)
+        self._server = _Server(settings, self._crowd)
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._socket: socket.socket | None = None
         self.address = ("", 0)
@@ -134,15 +136,25 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """Tells when it has started; drops, when it stops, the connections of its `crowd` that do not end."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, crowd: set["_TimedProtocol"]) -> None:
         super().__init__(config)
         self.answers = threading.Event()
+        self._crowd = crowd
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answers.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own limit would cancel the requests in flight and log each with a traceback.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PARTING_SECONDS):
+                await super().shutdown(sockets)
+        for one in self._crowd.copy():
+            one.drop()
+        await asyncio.sleep(0.01)  # in which their requests learn that nobody waits for them
 
 
 class _Phase(Enum):
@@ -181,9 +193,13 @@ class _TimedProtocol(H11Protocol):
             # all places. A request in flight goes only where such requests are more than any other kind.
             held = Counter(one._phase for one in self._crowd)
             dropped = min(self._crowd, key=lambda one: (-held[one._phase], one._phase is _Phase.ANSWER, one._since))
-            dropped.gone()
-            dropped._tcp.abort()
+            dropped.drop()
         self._crowd.add(self)
+
+    def drop(self) -> None:
+        """Ends the connection at once."""
+        self.gone()
+        self._tcp.abort()
 
     def gone(self) -> None:
         """Gives up the place."""
@@ -214,6 +230,16 @@ class _TimedProtocol(H11Protocol):
         super().on_response_complete()  # which may find that the next request has arrived already
         if self._phase is _Phase.IDLE and self._is_answering():
             self._enter(_Phase.ANSWER)
+
+    def send_400_response(self, msg: str) -> None:
+        # uvicorn's own would clash with the answer to a request whose body turns out wrong, and log a traceback.
+        self._enter(_Phase.READING)
+        if self.cycle is None or not self.cycle.response_started:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # says no more
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -258,6 +284,16 @@ class _Secured(SSLProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._inner.gone()
         super().connection_lost(exc)
+
+
+def _ended_quietly(app: ASGIApp) -> ASGIApp:
+    """The same; a request that is cancelled, as happens only when the server has stopped, is no defect to be logged."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return call
 
 
 class _Site:

@@ -120,13 +120,13 @@ class TlsServer(Settings):
             # The password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(self.cert_file, self.key_file, password=b"")
         except OSError as error:
-            raise ValueError(f"cert_file: {self.cert_file} with key_file {self.key_file} {_why(error)}") from None
+            raise ValueError(f"cert_file, key_file: {_why(error)}") from None
         if self.verified and self.client_ca_file is not None:
             context.verify_mode = ssl.CERT_REQUIRED if self.required else ssl.CERT_OPTIONAL
             try:
                 context.load_verify_locations(self.client_ca_file)
             except OSError as error:
-                raise ValueError(f"client_ca_file: {self.client_ca_file} {_why(error)}") from None
+                raise ValueError(f"client_ca_file: {_why(error)}") from None
         return context
 
 
@@ -201,7 +201,9 @@ class _Loaded:
                 named["client_ca_file"] = self.tls.client_ca_file
             seen.update((one, _fingerprint(one)) for one in named.values())
             if missing := [name for name, one in named.items() if seen[one] is None]:
-                raise ConfigError(*(f"{path}: tls_server_config.{name}: no file {named[name]}" for name in missing))
+                # Not cited: it may be the key itself, given where the name of its file belongs.
+                what = "there is no such file; check the path"
+                raise ConfigError(*(f"{path}: tls_server_config.{name}: {what}" for name in missing))
             try:
                 self.context = self.tls.context()
             except ValueError as error:
@@ -276,9 +278,9 @@ class WebConfig:
         return False
 
     async def _is_right(self, password: bytes, hashed: str, address: str) -> bool:
-        """Compares in turn. Of too many, the longest waiting of the address that asks most is refused uncompared."""
+        """Compares in turn. Of too many, the longest waiting of the client that asks most is refused uncompared."""
         with CancelScope() as turn:
-            self._waiting[turn] = address
+            self._waiting[turn] = _client_of(address)
             if len(self._waiting) > _QUEUE:
                 asked = Counter(self._waiting.values())
                 refused = max(self._waiting, key=lambda one: asked[self._waiting[one]])
@@ -294,9 +296,20 @@ class WebConfig:
 def _fingerprint(path: Path) -> Fingerprint:
     try:
         stat = path.stat()  # follows links: Kubernetes swaps a symlink to change all files of a Secret at once
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name with a NUL in it
         return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _client_of(address: str) -> str:
+    """Whoever has an IPv6 address has the other 2**64 of its network as well; they count as one."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(ip, ipaddress.IPv6Address) or ip.ipv4_mapped:
+        return address
+    return f"{int(ip) >> 64:x}"
 
 
 def _credentials_from(authorization: str) -> tuple[str, bytes] | None:

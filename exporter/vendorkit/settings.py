@@ -18,6 +18,8 @@ class Settings(BaseModel):
 
 _PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w|y))+$"
 _HOW = "write 30s, 5m, 2h or 15d, or a number of seconds"
+# With more, the sum of a few durations and a moment of today is beyond what Python has dates for.
+_LONGEST = timedelta(days=36_500)
 
 
 def duration_from(value: Any) -> timedelta:
@@ -38,6 +40,8 @@ def duration_from(value: Any) -> timedelta:
         raise ValueError(f"this duration is too long: {_HOW}") from None
     if span < timedelta(0):
         raise ValueError("a duration is not negative")
+    if span > _LONGEST:
+        raise ValueError("must be at most 36500d")
     return span
 
 

@@ -5,7 +5,6 @@ in the rules is divided by sixty.
 """
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -107,9 +106,7 @@ def free_port() -> int:
 def process(folder: Path, name: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives as long as the block; its log is part of any failure."""
     log = folder / f"{name}.log"
-    # The demo keeps its configuration in a temporary folder, here one that we know.
-    environ = {**os.environ, "TMPDIR": str(folder)}
-    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environ) as running:
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
         try:
             yield running
             assert running.poll() is None
@@ -122,6 +119,16 @@ def process(folder: Path, name: str, *command: str) -> Iterator[subprocess.Popen
                 running.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 running.kill()
+
+
+def listening(process_id: int) -> set[int]:
+    """The IPv4 ports at which a process listens."""
+    sockets = set()
+    for file in Path(f"/proc/{process_id}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed by now
+            sockets.add(str(file.readlink()))
+    rows = (line.split() for line in Path(f"/proc/{process_id}/net/tcp").read_text().splitlines())
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
 
 
 @contextmanager
@@ -260,25 +267,24 @@ def test_alerts_fire_and_clear_and_every_query_has_data(tmp_path: Path) -> None:
         prometheus = Prometheus(f"http://127.0.0.1:{prometheus_port}")
         until(prometheus.is_ready, "Prometheus is ready")
         until(lambda: len(prometheus.query("vendor_source_up == 1")) == 8, "four sources are up in two formats")
-        settings_file = next(tmp_path.glob("vendor-alert-exporter-*/demo.yaml"))
-        settings = settings_file.read_text()
+        [simulation] = listening(exporter.pid) - {port}
 
         assert_both_formats_tell_the_same(prometheus, url, seen)
         assert_all_have_data(prometheus, skip={*ONLY_UNDER_FAULTS, *NEVER})
-        switch(settings, PARTIAL, on=True)
-        assert_fire(prometheus, settings, FAULTS[0])
+        switch(simulation, PARTIAL, on=True)
+        assert_fire(prometheus, simulation, FAULTS[0])
         assert_all_have_data(prometheus, skip=NEVER, only=ONLY_UNDER_FAULTS)
-        assert_clear(prometheus, settings, FAULTS[0])
+        assert_clear(prometheus, simulation, FAULTS[0])
         prometheus.fired(*alerts_of(PARTIAL))
-        switch(settings, PARTIAL, on=False)
-        assert_fire(prometheus, settings, FAULTS[1])
-        settings_file.write_text("sources: 7")
+        switch(simulation, PARTIAL, on=False)
+        assert_fire(prometheus, simulation, FAULTS[1])
+        own.write_text("sources: 7")
         exporter.send_signal(signal.SIGHUP)
         prometheus.fired(("VendorExporterConfigReloadFailed", ""))
-        settings_file.write_text(settings)
+        own.write_text(yaml.safe_dump(OWN))
         exporter.send_signal(signal.SIGHUP)
         prometheus.cleared(("VendorExporterConfigReloadFailed", ""))
-        assert_clear(prometheus, settings, FAULTS[1])
+        assert_clear(prometheus, simulation, FAULTS[1])
         prometheus.cleared(*alerts_of(PARTIAL))
         first_run.close()
         prometheus.fired(("VendorExporterAbsent", ""), ("VendorExporterDown", ""))
@@ -319,13 +325,10 @@ def assert_all_have_data(prometheus: Prometheus, *, skip: Any, only: Any = None)
         print(f"{len(found):5} samples  {panel} {legend}")
 
 
-def switch(settings: str, faults: Faults, *, on: bool) -> None:
+def switch(simulation: int, faults: Faults, *, on: bool) -> None:
     """Tells the simulation of the demo what goes wrong at each vendor from now on."""
-    endpoints = {
-        source["vendor"]: httpx.URL(source["endpoint"]) for source in yaml.safe_load(settings)["sources"].values()
-    }
     for vendor, (body, _) in faults.items():
-        control = endpoints[vendor].copy_with(path=f"/-/simulation/{vendor}")
+        control = f"http://127.0.0.1:{simulation}/-/simulation/{vendor}"
         assert httpx.put(control, json=body if on else {}, trust_env=False).status_code == 200
 
 
@@ -333,11 +336,11 @@ def alerts_of(faults: Faults) -> list[Pair]:
     return [(alert, f"demo-{vendor.replace('_', '-')}") for vendor, (_, alerts) in faults.items() for alert in alerts]
 
 
-def assert_fire(prometheus: Prometheus, settings: str, faults: Faults) -> None:
+def assert_fire(prometheus: Prometheus, simulation: int, faults: Faults) -> None:
     critical = {alert for alert in prometheus.firing() if alert[0] == "VendorAlertsCriticalOpen"}
     assert not set(alerts_of(faults)) & prometheus.firing().keys()
 
-    switch(settings, faults, on=True)
+    switch(simulation, faults, on=True)
 
     prometheus.fired(*alerts_of(faults))
     # A source that has stopped answering has no all-clear to give.
@@ -347,7 +350,7 @@ def assert_fire(prometheus: Prometheus, settings: str, faults: Faults) -> None:
     print(f"  {len(held)} of {len(stale)} stale sources keep their critical alerts firing")
 
 
-def assert_clear(prometheus: Prometheus, settings: str, faults: Faults) -> None:
-    switch(settings, faults, on=False)
+def assert_clear(prometheus: Prometheus, simulation: int, faults: Faults) -> None:
+    switch(simulation, faults, on=False)
 
     prometheus.cleared(*alerts_of(faults))

@@ -289,7 +289,7 @@ def test_a_client_that_never_finishes_its_request_is_dropped(serve: Serve, sent:
 
 
 def test_a_client_that_never_finishes_its_second_request_is_dropped(serve: Serve) -> None:
-    server = serve(limits=Limits(head_seconds=0.2))
+    server = serve(limits=Limits(head_seconds=0.5))
 
     with closing(connection(server)) as raw:
         raw.sendall(REQUEST)
@@ -411,6 +411,33 @@ def test_reloads_that_never_end_do_not_keep_a_scraper_out(serve: Serve, reloads:
         assert is_dropped(oldest)
 
 
+@pytest.mark.parametrize("occupy", [connection, half_sent, idle, stuck])
+def test_stopping_waits_for_no_client_and_reports_no_defect(
+    serve: Serve, huge: Shown, caplog: pytest.LogCaptureFixture, occupy: Callable[[WebServer], socket.socket]
+) -> None:
+    server = serve(shown=huge)
+
+    with occupy(server) as raw:
+        server.stop(10)
+
+        raw.settimeout(10)
+        assert is_dropped(raw)
+    assert caplog.records == []
+    serve(listen_address=f"127.0.0.1:{server.address[1]}")
+
+
+def test_stopping_waits_for_no_reload_and_reports_no_defect(
+    serve: Serve, reloads: Reloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(enable_lifecycle=True, reload=reloads)
+
+    with reloads.begun_at(server) as raw:
+        server.stop(10)
+
+        assert is_dropped(raw)
+    assert caplog.records == []
+
+
 def test_a_client_that_does_not_read_its_answers_is_dropped(serve: Serve, huge: Shown) -> None:
     server = serve(limits=Limits(idle_seconds=0), shown=huge)
 
@@ -431,6 +458,40 @@ def test_a_client_that_reads_late_gets_all_its_answers(serve: Serve, huge: Shown
 
     assert answers.count(b"HTTP/1.1 200 ") == 3
     assert answers.endswith(b"healthy\n")
+
+
+@pytest.mark.parametrize("request_line", [b"GET /metrics", b"GET /nothing", b"POST /-/reload"])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_body_that_turns_out_wrong_ends_the_connection_and_is_no_defect(
+    serve: Serve, caplog: pytest.LogCaptureFixture, request_line: bytes, later: bool
+) -> None:
+    head, body = request_line + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"
+
+    with closing(connection(serve())) as raw:
+        raw.sendall(head if later else head + body)
+        assert raw.recv(1, socket.MSG_PEEK) == b"H"
+        if later:
+            raw.sendall(body)
+
+        assert is_dropped(raw)
+    assert caplog.records == []
+
+
+def test_a_body_that_turns_out_wrong_during_a_reload_is_answered_once(
+    serve: Serve, reloads: Reloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(enable_lifecycle=True, reload=reloads)
+    with closing(connection(server)) as raw:
+        raw.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert reloads.begun.acquire(timeout=10)
+        raw.sendall(b"no chunk\r\n")
+
+        answer = b"".join(iter(lambda: raw.recv(1000), b""))
+
+    reloads.done.set()
+    server.stop(10)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

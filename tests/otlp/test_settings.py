@@ -78,6 +78,16 @@ def test_standard_variables_say_what_is_not_configured(file: Path) -> None:
     assert (to.ca_file, to.cert_file, to.key_file) == ("/ca.pem", "/cert.pem", "/key.pem")
 
 
+@pytest.mark.parametrize("number", ["", "-1", "1.5", "soon", "9" * 13, "9" * 5000])
+def test_a_standard_variable_that_says_no_time_to_wait_is_ignored(file: Path, number: str) -> None:
+    variables = {"OTEL_EXPORTER_OTLP_TIMEOUT": number, "OTEL_METRIC_EXPORT_INTERVAL": number}
+
+    settings = loaded(file, {}, OTEL_EXPORTER_OTLP_ENDPOINT="http://c:4318", **variables)
+
+    assert settings.destinations()[0].timeout_seconds == 10
+    assert settings.interval_seconds() == 60
+
+
 def test_what_is_configured_comes_before_the_standard_variables(file: Path) -> None:
     otlp = {"endpoint": "http://mine:4318", "protocol": "http/protobuf", "interval": "5s", "resource": {"k": "mine"}}
 
