@@ -1,6 +1,7 @@
 """Everything that can go wrong, as one tree: the class says what we do, `reason` what the metric says."""
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -79,6 +80,11 @@ class FetchError(ExporterError):
         if repeat is not None:
             self.repeat = repeat
         self.retry_after = retry_after
+
+    def bare(self) -> Self:
+        """Itself without what it comes from, whose frames hold the whole answer for as long as they are kept."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class SourceUnreachable(FetchError):

@@ -1,5 +1,6 @@
 """Every vendor under every fault: the right reason, gauges kept, nobody else delayed, and in the end the ledger."""
 
+import tracemalloc
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -310,7 +311,7 @@ class Quota:
         return self._simulator.answer(request)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(
+of_details = pytest.mark.parametrize(
     ("vendor", "endpoint"),
     [
         ("baidu_bls", "describe_alarm_record"),
@@ -318,6 +319,27 @@ class Quota:
         ("huawei_aom", "list_notified_histories"),
     ],
 )
+
+
+@of_details
+async def test_answers_that_are_too_large_are_not_kept_until_the_end_of_the_poll(vendor: str, endpoint: str) -> None:
+    rig = Rig(vendor, quiet=True, max_requests_per_second=1000, max_response_bytes="2MiB")
+    await rig.polls(1)
+    for _ in range(50):
+        rig.world.open()
+    rig.site.faults = [Fault(kind=FaultKind.TOO_LARGE, size=4 * 1024 * 1024, endpoint=endpoint)]
+
+    tracemalloc.start()
+    await rig.polls(1)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert rig.watch.book.state.partial_polls == 1
+    assert sum(rig.requests().values()) > 50
+    assert most < 50 * 1024 * 1024
+
+
+@of_details
 async def test_a_quota_of_details_keeps_no_source_down_and_all_are_read_in_the_end(vendor: str, endpoint: str) -> None:
     rig = Rig(vendor, quiet=True, max_requests_per_second=1000, max_detail_requests=1000)
     for _ in range(150):

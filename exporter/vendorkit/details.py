@@ -185,7 +185,7 @@ async def fetch_details(
                 refused.append(error)
                 stop = True
             except FetchError as error:
-                failed[key] = error
+                failed[key] = error.bare()
                 silent = silent + 1 if isinstance(error, SourceUnreachable) else 0
                 stop = stop or error.reason is Reason.RATE_LIMITED or silent >= GIVE_UP_AFTER
             else:

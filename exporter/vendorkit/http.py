@@ -134,13 +134,13 @@ class Http:
                     error.reason = Reason.RATE_LIMITED
                 else:
                     error.retry_after = None
-            raise
+            raise error.bare()  # noqa: B904 it is the same error
         self.trouble = None
         return answer
 
     def _note(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        self.trouble = error if isinstance(error, FetchError) else None
+        self.trouble = error.bare() if isinstance(error, FetchError) else None
 
     def _is_last(self, state: RetryCallState) -> bool:
         return state.attempt_number >= ATTEMPTS or anyio.current_time() + state.upcoming_sleep >= self._deadline
