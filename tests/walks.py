@@ -77,7 +77,7 @@ class Walk:
 
     def __init__(self, vendor: str, seed: int, pace: Pace = PACE, **settings: Any) -> None:
         if vendor == "baidu_bls":
-            settings = {"detail_interval": "1m", **settings}
+            settings = {"detail_interval": "3m", **settings}
         self.rig = Rig(
             vendor, seed=seed, pace=pace, max_requests_per_second=1000, max_response_bytes="4MiB", **settings
         )

@@ -40,6 +40,7 @@ class KeyAstromSource:
         self._types_due = datetime.min.replace(tzinfo=UTC)
         self._problems_due = datetime.min.replace(tzinfo=UTC)
         self._has_problems = config.problems
+        self._problems_answered = False
         self._waiting = 0
 
     @property
@@ -122,12 +123,12 @@ class KeyAstromSource:
         try:
             problems = await self._client.problems(past)
         except SourceUnintelligible as error:
-            if error.reason is not Reason.NOT_FOUND:
-                raise
+            if error.reason is not Reason.NOT_FOUND or self._problems_answered:
+                raise  # an API that has answered is not gone for a status that any gateway may send
             self._has_problems = False
             self._problems_due = now + _REFRESHED_EVERY
             return Happened([])
-        self._has_problems = True
+        self._has_problems = self._problems_answered = True
         answers = [convergences_from(problem) for problem in problems.items]
         rejected = sum((answer.rejected for answer in answers), problems.rejected)
         return Happened([record for answer in answers for record in answer.items], rejected)

@@ -17,6 +17,7 @@ from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.wire import Quirk
 from exporter.simulation.world import World
 from exporter.vendors.key_astrom.simulator import TRAITS, KeyAstromSimulator, simulator_for
+from tests.rig import Rig, expected, told
 from tests.vendors.key_astrom.reading import NOW, Reader, a_window, open_in
 
 pytestmark = pytest.mark.anyio
@@ -129,6 +130,21 @@ async def test_types_that_could_not_be_read_are_asked_for_again_after_five_minut
     assert Unfinished(1, 0) in first
     assert not any(isinstance(reading, Unfinished) for reading in second)
     assert env.site.calls == {("event_types", "500"): 1, ("event_types", "200"): 1, ("events", "200"): 6}
+
+
+async def test_problems_that_were_there_before_are_not_gone_for_a_404() -> None:
+    rig = Rig("key_astrom")
+    await rig.polls(2)
+
+    rig.site.faults = [Fault(kind=FaultKind.STATUS, endpoint="problems", status=404)]
+    await rig.polls(1)
+    failed = rig.watch.book.state
+    rig.site.faults = []
+    rig.rest()
+    await rig.polls(12)
+
+    assert (failed.up, failed.last_reason) == (False, "not_found")
+    assert told(rig) == expected(rig)
 
 
 async def test_an_environment_without_problems_is_asked_again_after_an_hour() -> None:
