@@ -59,6 +59,20 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+# A defect in what reads the configuration, from the second time on.
+BROKEN_READER = """
+import sys
+from exporter import config
+load = config.load
+def broken(**layers):
+    config.load = lambda **_: 1 / 0
+    return load(**layers)
+config.load = broken
+from exporter.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 # What is imported first takes its time.
 SLOW_START = """
 import sys, time
@@ -358,6 +372,22 @@ def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path, vendors: Vendor
     assert "vendor_exporter_config_last_reload_successful 0\n" in broken
     assert 'vendor_source_up{source="blueking",vendor="blueking"} 1' in broken
     assert "vendor_exporter_config_last_reload_successful 1\n" in mended
+
+
+def test_a_defect_in_reading_the_configuration_costs_nothing_that_is_counted(tmp_path: Path, vendors: Vendors) -> None:
+    config = vendors.config("blueking")
+    with exporter(tmp_path, config, "--web.enable-lifecycle", code=("-c", BROKEN_READER)) as running:
+        until(running.is_ready)
+        answer = running.post("/-/reload")
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: running.told().count("the old configuration stays") == 2)
+        running.polls_on()
+        metrics_after = running.get("/metrics").text
+
+    assert answer.status_code == 500
+    assert "a defect of the exporter" in answer.text
+    assert "ZeroDivisionError" in running.told()
+    assert "vendor_exporter_config_last_reload_successful 0\n" in metrics_after
 
 
 def test_reloads_at_once_come_one_after_the_other(tmp_path: Path, vendors: Vendors) -> None:
