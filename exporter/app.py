@@ -284,7 +284,7 @@ class Daemon:
                 check(config)
             except ConfigError as error:
                 return self._not_reloaded(error.problems)
-            except Exception:
+            except Exception:  # else a defect in reading would end the tasks of all sources, and with them all counts
                 log.exception("a defect kept the configuration from being read")
                 return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
             old, self._config = self._config, config
