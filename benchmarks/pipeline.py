@@ -11,8 +11,8 @@ import anyio
 import httpx
 
 from benchmarks.figures import ratio
-from exporter.app import Watch
 from exporter.config import Metrics
+from exporter.fleet import Watch
 from exporter.model.alert import Alert
 from exporter.model.reading import Poll, Window
 from exporter.simulation.network import SimulatedNetwork, Site

@@ -9,15 +9,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import httpx
 import msgspec
 
 from exporter import logs
@@ -25,20 +23,11 @@ from exporter.config import Config, Metrics, address_from
 from exporter.errors import ConfigError
 from exporter.exposition.prometheus import Exposition, Renderer
 from exporter.exposition.web import Shown, WebServer
+from exporter.fleet import Fleet, Watch, own_now, problems_of
 from exporter.healthfile import HealthFile
-from exporter.model.alert import Severity
-from exporter.model.facts import Fact
-from exporter.model.snapshot import ReloadState, Snapshot, SourceState
-from exporter.polling.bucket import Bucket
-from exporter.polling.poller import Poller
+from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.sharding import shard_of
-from exporter.state.book import Keeping, SourceBook
-from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.contract import FirstPoll, SourceConfig, Vendor
-from exporter.vendorkit.http import Http
-from exporter.vendorkit.network import client_for, network_for
-from exporter.vendorkit.transport import Attempt
-from exporter.vendors import load_all
+from exporter.vendorkit.contract import SourceConfig
 from exporter.version import NAME, revision, version
 
 if TYPE_CHECKING:
@@ -55,139 +44,6 @@ LAST_SECONDS = 1.5
 LOOK_UPS = 256
 
 
-def own_now() -> datetime:
-    """Our own clock."""
-    return datetime.now(UTC)
-
-
-class Watch:
-    """One source being watched: its client, its memory, and the task that polls it.
-
-    Must be made inside the event loop; `network` replaces the real one in tests. What happened since `counts_from`
-    counts, in seconds of the event loop's clock: that of the source it takes the place of, else now.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        config: SourceConfig,
-        metrics: Metrics,
-        *,
-        published: Callable[[], None],
-        counts_from: float | None = None,
-        network: httpx.AsyncBaseTransport | None = None,
-        now: Callable[[], datetime] = own_now,
-    ) -> None:
-        vendor = load_all()[config.vendor]
-        self.name = name
-        self.config = config
-        self.metrics = metrics
-        self.clock = VendorClock(now, anyio.current_time)
-        self.book = SourceBook(_keeping(name, vendor, config, metrics))
-        self._attempts = 0
-        self._bucket = Bucket(config.max_requests_per_second, anyio.current_time())
-        self.client = client_for(
-            vendor,
-            config,
-            network=network or network_for(config),
-            clock=self.clock,
-            take_permit=self._take_permit,
-            observe=self._observe,
-        )
-        self.poller = Poller(
-            name,
-            vendor,
-            config,
-            http=Http(self.client, config.endpoint),
-            clock=self.clock,
-            book=self.book,
-            now=now,
-            published=published,
-            attempts=lambda: self._attempts,
-            counts_from=counts_from if counts_from is not None else anyio.current_time(),
-        )
-        self.scope = anyio.CancelScope()
-
-    def adopt(self, metrics: Metrics) -> bool:
-        """Shows its alerts by these settings from the next poll on; False where its counters cannot go on with them."""
-        if (metrics.group_by, metrics.group_limit) != (self.metrics.group_by, self.metrics.group_limit):
-            return False
-        self.metrics = metrics
-        self.book.keep(_keeping(self.name, load_all()[self.config.vendor], self.config, metrics))
-        return True
-
-    async def run(self) -> None:
-        """Polls until the scope is cancelled; then closes the connections, which no poll uses any more."""
-        with self.scope:
-            await self.poller.run()
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        with anyio.move_on_after(STOP_SECONDS, shield=True):
-            await self.client.aclose()
-
-    async def _take_permit(self) -> None:
-        try:
-            await anyio.sleep(self._bucket.take(anyio.current_time()))
-        except anyio.get_cancelled_exc_class():
-            self._bucket.give_back()
-            raise
-
-    def _observe(self, attempt: Attempt) -> None:
-        self._attempts += 1
-        self.book.observe(attempt.endpoint, attempt.code, attempt.seconds)
-
-
-def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) -> Keeping:
-    severities = tuple(s for s in Severity if s in {*vendor.labels.severities, *config.severity_map.values()})
-    return Keeping(
-        name=name,
-        vendor=vendor.name,
-        constant_labels=config.labels,
-        label_sets=msgspec.structs.replace(vendor.labels, severities=severities),
-        resolution=vendor.resolution,
-        interval=config.interval,
-        stale_after=metrics.stale_after,
-        max_records=config.max_records,
-        group_by=tuple(metrics.group_by),
-        group_limit=metrics.group_limit,
-        alert_info=metrics.alert_info,
-        alert_info_limit=metrics.alert_info_limit,
-    )
-
-
-class Fleet:
-    """The sources being watched: made, kept and stopped as the configuration wants them."""
-
-    def __init__(
-        self,
-        make: Callable[[str, SourceConfig, Metrics, float | None], Watch],
-        start: Callable[[str, Watch], None],
-    ) -> None:
-        self.watches: dict[str, Watch] = {}
-        self._make = make
-        self._start = start
-
-    def follow(self, config: Config) -> None:
-        """Watches the sources of `config`; one that reads the same keeps its state and its counters."""
-        sources, metrics, before = config.sources, config.metrics, self.watches
-        kept = {}
-        for name, watch in before.items():
-            if sources.get(name) == watch.config and watch.adopt(metrics):
-                kept[name] = watch
-            else:
-                watch.scope.cancel()
-        counted = {name: watch.poller.counted_until for name, watch in before.items()}
-        fresh = {
-            name: self._make(name, sources[name], metrics, counted.get(name)) for name in sources if name not in kept
-        }
-        # Replaced as a whole: other threads look at it.
-        self.watches = {name: kept.get(name) or fresh[name] for name in sources}
-        for name, watch in fresh.items():
-            self._start(name, watch)
-
-
 class Daemon:
     """The running program: its sources, its web server, and what it shows."""
 
@@ -199,6 +55,7 @@ class Daemon:
         self._renderer = Renderer(version=version(), revision=revision())
         self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
         self._reloading = anyio.Lock()
+        self._reader = ThreadPoolExecutor(1, "reload")
         self._news = anyio.Event()
         self._push = push_for(config)
         self._shown = Shown(*self._rendered())
@@ -279,15 +136,19 @@ class Daemon:
         Sources that read the same keep their state and their counters.
         """
         async with self._reloading:
-            try:
-                config = await anyio.to_thread.run_sync(self._load)
-                check(config)
-            except ConfigError as error:
-                return self._not_reloaded(error.problems)
-            except Exception:  # else a defect in reading would end the tasks of all sources, and with them all counts
-                log.exception("a defect kept the configuration from being read")
-                return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
-            old, self._config = self._config, config
+            # How the reading ended is a value, whatever it was: raised here, a defect in it would end the tasks of all
+            # sources, and with them all counts.
+            reading = asyncio.wrap_future(self._reader.submit(self._read))
+            await asyncio.wait([reading])
+            match reading.exception():
+                case None:
+                    old, self._config = self._config, reading.result()
+                case ConfigError() as error:
+                    return self._not_reloaded(error.problems)
+                case defect:
+                    log.error("a defect kept the configuration from being read", exc_info=defect)
+                    return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
+            config = self._config
             logs.setup(config.log.level, config.log.format)
             self._fleet.follow(config)
             if (config.web, config.otlp) != (old.web, old.otlp):
@@ -296,6 +157,11 @@ class Daemon:
             self._publish()
             log.info("configuration reloaded")
             return None
+
+    def _read(self) -> Config:
+        config = self._load()
+        check(config)
+        return config
 
     def _not_reloaded(self, problems: Sequence[str]) -> str:
         self._reloaded = msgspec.structs.replace(self._reloaded, successful=False)
@@ -402,12 +268,7 @@ def of_this_shard(config: Config) -> Config:
 
 def check(config: Config) -> None:
     """Raises ConfigError now, with every problem, for what would only fail when a source is built."""
-    problems: list[str] = []
-    for name, source in config.sources.items():
-        try:
-            network_for(source)
-        except ConfigError as error:
-            problems += [f"sources.{name}.{problem}" for problem in error.problems]
+    problems = problems_of(config)
     try:
         push_for(config)
     except ConfigError as error:
@@ -445,64 +306,3 @@ def push_for(config: Config) -> "Push | None":
     }
     encoder = Encoder(resource, version=version(), revision=revision(), started_at=own_now())
     return Push(destinations, interval_seconds=config.otlp.interval_seconds(), encoder=encoder)
-
-
-class PollReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one poll of one source found; None for what this source cannot tell."""
-
-    source: str
-    vendor: str
-    up: bool
-    reason: str | None
-    requests: int
-    duration_seconds: float
-    open: Mapping[str, int]
-    notices: int | None
-    notice_failures: int | None
-    convergences: int | None
-
-
-def poll(config: Config, names: Sequence[str], on_progress: Callable[[str], None] | None = None) -> list[PollReport]:
-    """Polls the named sources, or all, once, counting the whole first window.
-
-    Raises:
-        ConfigError: what `check` finds.
-    """
-    check(config)
-
-    async def one(name: str, reports: dict[str, PollReport]) -> None:
-        source = config.sources[name].model_copy(update={"first_poll": FirstPoll.BACKFILL})
-        watch = Watch(name, source, config.metrics, published=lambda: None)
-        await watch.poller.poll()
-        await watch.close()
-        reports[name] = report_from(watch.book.state)
-        if on_progress is not None:
-            on_progress(name)
-
-    async def main() -> list[PollReport]:
-        reports: dict[str, PollReport] = {}
-        async with anyio.create_task_group() as tasks:
-            for name in names or config.sources:
-                tasks.start_soon(one, name, reports)
-        return [reports[name] for name in config.sources if name in reports]
-
-    return anyio.run(main)
-
-
-def report_from(state: SourceState) -> PollReport:
-    """What a source's state after one poll says to a person."""
-    alerts = state.alerts
-    notices = alerts if alerts and Fact.NOTICES in state.facts else None
-    found = dict.fromkeys(state.label_sets.severities, 0) | dict(state.open_by_severity)
-    return PollReport(
-        source=state.name,
-        vendor=state.vendor,
-        up=state.up,
-        reason=state.last_reason,
-        requests=sum(state.requests.values()),
-        duration_seconds=round(state.last_poll_seconds or 0.0, 3),
-        open={str(severity): count for severity, count in found.items()} if alerts else {},
-        notices=sum(notices.notices.values()) if notices else None,
-        notice_failures=sum(notices.notice_failures.values()) if notices else None,
-        convergences=alerts.convergences if alerts and Fact.CONVERGENCES in state.facts else None,
-    )

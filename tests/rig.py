@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import msgspec
 
-from exporter.app import Fleet, Watch
 from exporter.config import Config, Metrics
+from exporter.fleet import Fleet, Watch
 from exporter.model.facts import Fact
 from exporter.model.snapshot import AlertCounts
 from exporter.simulation.network import SimulatedNetwork, Site

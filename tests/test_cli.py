@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from exporter import cli, config
-from exporter.app import PollReport
 from exporter.cli import main
 from exporter.healthfile import HealthFile
+from exporter.report import PollReport
 from exporter.version import revision, version
 
 CANARY = "c4n4ry-s3cret"

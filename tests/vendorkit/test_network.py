@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.app import Watch
 from exporter.config import Metrics
 from exporter.errors import Reason, SourceUnreachable
+from exporter.fleet import Watch
 from exporter.simulation.world import World
 from exporter.vendors import load_all
 from exporter.vendors.key_astrom.simulator import TRAITS, KeyAstromSimulator, simulator_for

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.app import Watch
 from exporter.config import Metrics
 from exporter.errors import Reason
+from exporter.fleet import Watch
 from exporter.vendors.baidu_bls.auth import auth_for, signature
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 
