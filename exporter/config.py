@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 from exporter import yaml_file
 from exporter.errors import ConfigError
 from exporter.exposition.sender import Destination, Signal
+from exporter.model.owners import OwnerRule
 from exporter.vendorkit.contract import BaseUrl, SourceConfig, Tuning, Vendor
 from exporter.vendorkit.secret import Credentials, Secret
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings, text_from
@@ -117,6 +118,28 @@ class Grouping(StrEnum):
     NAMESPACE = "namespace"
 
 
+def _pattern(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+
+
+# A regular expression that must match a whole value.
+Pattern = Annotated[re.Pattern[str], BeforeValidator(_pattern)]
+
+
+class Owner(Settings):
+    """Who is responsible for the alerts that match."""
+
+    owner: str = Field(min_length=1, max_length=128)
+    """Value of the label `owner`."""
+    match: dict[Literal["name", "policy", "resource_type", "provider", "namespace", "source"], Pattern]
+    """Regular expressions of whole values, all of which must match: of the labels of `group_by`, and of `source`."""
+
+
 class Metrics(Settings):
     """What the metrics show."""
 
@@ -124,6 +147,8 @@ class Metrics(Settings):
     """Extra labels from alerts."""
     group_limit: int = Field(default=100, ge=1)
     """Distinct label sets per family and source; the rest is summed into `other`, totals stay exact."""
+    owners: list[Owner] = []
+    """Who is responsible: the label `owner` names the first that matches an alert, else `unowned`."""
     alert_info: bool = False
     """One series per open alert, for tables and for routing each alert through Alertmanager."""
     alert_info_limit: int = Field(default=500, ge=1)
@@ -137,6 +162,10 @@ class Metrics(Settings):
         if len(set(value)) < len(value):
             raise ValueError("names a label twice; name each once")
         return value
+
+    def owner_rules(self) -> tuple[OwnerRule, ...]:
+        """Returns who is responsible for an alert, as `owner_of` takes it."""
+        return tuple(OwnerRule(owner=each.owner, match=dict(each.match.items())) for each in self.owners)
 
 
 class Shard(Settings):

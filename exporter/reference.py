@@ -1,6 +1,7 @@
 """Writes the pages of docs/ that tell what the code says anyway: `python -m exporter.reference --write`."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -252,7 +253,11 @@ _WORDS = {
 def _type(field: FieldInfo) -> str:
     if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("format") == "uri":
         return "URL"
-    words = (_word(member) for member in members_of(field.annotation) if member is not type(None))
+    return _type_of(field.annotation)
+
+
+def _type_of(annotation: Any) -> str:
+    words = (_word(member) for member in members_of(annotation) if member is not type(None))
     return " or ".join(dict.fromkeys(words))
 
 
@@ -266,10 +271,12 @@ def _word(kind: Any) -> str:
             return _WORDS[kind]
         case origin if origin is Literal:
             return " or ".join(f"`{value}`" for value in get_args(kind))
+        case origin if origin is re.Pattern:
+            return "regular expression"
         case origin if origin is dict:
-            return f"map of text to {_word(get_args(kind)[1])}"
+            return f"map of text to {_type_of(get_args(kind)[1])}"
         case _:
-            return f"list of {_word(get_args(kind)[0])}"
+            return f"list of {_type_of(get_args(kind)[0])}"
 
 
 def _default(field: FieldInfo) -> str:

@@ -17,6 +17,7 @@ from exporter import config, reference
 from exporter.config import Config, Level
 from exporter.errors import ConfigError
 from exporter.model.facts import LabelSets
+from exporter.model.owners import owner_of
 from exporter.vendorkit.contract import SourceConfig, Vendor
 from exporter.vendorkit.secret import Credentials, Secret
 from exporter.vendorkit.settings import Duration
@@ -115,6 +116,7 @@ def test_what_is_not_said_has_the_documented_default(tmp_path: Path) -> None:
     assert loaded.metrics.model_dump(mode="json") == {
         "group_by": [],
         "group_limit": 100,
+        "owners": [],
         "alert_info": False,
         "alert_info_limit": 500,
         "stale_after": "5m",
@@ -253,6 +255,16 @@ def test_lists_and_switches_of_the_sections_come_from_variables_too(tmp_path: Pa
     assert loaded.log.level is Level.WARN
 
 
+def test_owners_are_rules_whose_patterns_match_whole_values(tmp_path: Path) -> None:
+    owners = [{"owner": "web", "match": {"name": "http.*", "source": "a"}}, {"owner": "all", "match": {}}]
+
+    rules = _load(_acme() | {"metrics": {"owners": owners}}, tmp_path).metrics.owner_rules()
+
+    assert owner_of({"name": "http 500", "source": "a"}, rules) == "web"
+    assert owner_of({"name": "no http", "source": "a"}, rules) == "all"
+    assert rules == _load(_acme(), tmp_path, {"METRICS__OWNERS": json.dumps(owners)}).metrics.owner_rules()
+
+
 def test_the_file_itself_may_be_named_by_a_variable(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text(json.dumps(_acme()))
@@ -357,6 +369,15 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         ({"defaults": {"endpoint": "http://x"}} | _acme(), "defaults.endpoint: unknown key; "),
         ({"metrics": {"group_by": ["name", "host"]}} | _acme(), "metrics.group_by[1]: must be 'name', 'policy', "),
         ({"metrics": {"group_by": ["name", "name"]}} | _acme(), "metrics.group_by: names a label twice"),
+        (
+            {"metrics": {"owners": [{"owner": "a", "match": {"name": "("}}]}} | _acme(),
+            "metrics.owners[0].match.name: is no regular expression: ",
+        ),
+        (
+            {"metrics": {"owners": [{"owner": "a", "match": {"host": "x"}}]}} | _acme(),
+            "metrics.owners[0].match.host: must be 'name', 'policy', ",
+        ),
+        ({"metrics": {"owners": [{"match": {}}]}} | _acme(), "metrics.owners[0].owner: missing"),
         ({"sources": {"-a": ACME}}, "sources.-a: a source's name is text of letters, digits, - and _"),
         ({"sources": {"a.b": ACME}}, "sources.a.b: a source's name is text of letters, digits, - and _"),
         ("sources: {1: {}}", "sources[1]: a source's name is text of letters"),

@@ -72,7 +72,7 @@ class FirstPoll(StrEnum):
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 RESERVED_LABELS = frozenset(
     "source vendor severity reason operation channel event_type key kind outcome endpoint code field signal le "
-    "quantile name policy resource_type provider namespace job instance".split()
+    "quantile name policy resource_type provider namespace owner job instance".split()
 )
 
 
