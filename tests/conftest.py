@@ -1,9 +1,11 @@
-"""Virtual time for every async test, and the figures that tests tell at the end of a run."""
+"""Virtual time for every async test, and the end of a run: figures of tests, and programs that were missing."""
 
 from typing import Any
 
 import pytest
 from trio.testing import MockClock
+
+from tests import programs
 
 
 @pytest.fixture
@@ -12,9 +14,13 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Shows what passing tests have printed, whichever process they ran in: their figures."""
+    """Show what passing tests have printed, whichever process they ran in, and which programs were missing."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.capstdout.strip()]
     if passed:
         terminalreporter.section("figures")
     for report in passed:
         terminalreporter.write_line(report.capstdout.strip())
+    if missing := programs.summary(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("programs that are not on this machine, and what brings them")
+        for line in missing:
+            terminalreporter.write_line(line)

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -30,6 +29,7 @@ from exporter.simulation.wire import Request, Response, Simulator
 from exporter.vendorkit.fields import LONGEST_TEXT
 from exporter.vendorkit.http import MOST_VALUES
 from tests.builders import START
+from tests.programs import program
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import pace
 
@@ -418,8 +418,7 @@ async def hostile_exposition(vendor: str, settings_: Mapping[str, Any]) -> bytes
 
 @pytest.mark.parametrize(("vendor", "settings_"), CASES[:4] + CASES[5:], ids=[*VENDORS, "key_astrom-problems"])
 def test_prometheus_itself_reads_what_is_told_of_a_hostile_vendor(vendor: str, settings_: Mapping[str, Any]) -> None:
-    promtool = shutil.which("promtool")
-    assert promtool, "promtool is missing (Debian package prometheus): nothing else refuses what Prometheus refuses"
+    promtool = program("promtool")
 
     told = trio.run(hostile_exposition, vendor, settings_, clock=MockClock(autojump_threshold=0))
     checked = subprocess.run([promtool, "check", "metrics"], input=told, capture_output=True)

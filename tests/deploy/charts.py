@@ -5,9 +5,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import kubernetes_validate
 import yaml
+
+from tests.programs import HELM_ENGINE, module
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
@@ -28,9 +29,14 @@ def example(name: str) -> Values:
     return found
 
 
+def helm() -> Any:
+    """Return Helm's own engine."""
+    return module(HELM_ENGINE)
+
+
 @cache
-def chart(path: Path = CHART) -> helm.Chart:
-    return helm.Chart.load(path)
+def chart(path: Path = CHART) -> Any:
+    return helm().Chart.load(path)
 
 
 def texts(values: Values, path: Path = CHART) -> dict[str, str]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import jsonschema
 import pytest
 import yaml
@@ -28,6 +27,7 @@ from tests.deploy.charts import (
     environment,
     example,
     exporter_container,
+    helm,
     of_kind,
     only,
     pods,
@@ -64,7 +64,7 @@ def test_the_schema_is_one_that_old_helm_versions_understand() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_helm_finds_nothing_to_remark_on_an_example_but_the_lack_of_an_icon(name: str) -> None:
-    report = helm.lint(CHART, example(name), strict=True)
+    report = helm().lint(CHART, example(name), strict=True)
 
     assert report["errors"] == []
     assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
@@ -92,7 +92,7 @@ def test_every_pod_meets_the_pod_security_level_restricted(name: str) -> None:
 
 
 def test_a_packaged_chart_renders_the_same(tmp_path: Path) -> None:
-    archive = Path(helm.package(CHART, destination=tmp_path))
+    archive = Path(helm().package(CHART, destination=tmp_path))
 
     assert texts(example("vendors"), archive) == texts(example("vendors"))
 
@@ -173,7 +173,7 @@ def source_with(vendor: str, key: str, **others: Any) -> Values:
 
 @pytest.mark.parametrize(("vendor", "key"), inline_secrets())
 def test_a_credential_in_the_values_is_refused_with_a_word_about_existing_secret(vendor: str, key: str) -> None:
-    with pytest.raises(helm.HelmError) as refusal:
+    with pytest.raises(helm().HelmError) as refusal:
         render(source_with(vendor, key))
 
     assert f"/config/sources/prod/auth/{key}" in str(refusal.value)
@@ -191,7 +191,7 @@ def without_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("vendor", "key"), inline_secrets())
 def test_a_credential_is_refused_even_if_helm_skips_the_schema(vendor: str, key: str, without_schema: Path) -> None:
-    with pytest.raises(helm.HelmError) as refusal:
+    with pytest.raises(helm().HelmError) as refusal:
         render(source_with(vendor, key), without_schema)
 
     assert f"config.sources.prod.auth.{key}: a credential has no place in a ConfigMap" in str(refusal.value)
@@ -203,7 +203,7 @@ def test_a_credential_is_refused_even_if_helm_skips_the_schema(vendor: str, key:
 def test_headers_of_an_opentelemetry_collector_are_refused_but_not_their_file(skip: bool, without_schema: Path) -> None:
     path = without_schema if skip else CHART
 
-    with pytest.raises(helm.HelmError, match="headers_file") as refusal:
+    with pytest.raises(helm().HelmError, match="headers_file") as refusal:
         render({"config": {"otlp": {"headers": {"authorization": CANARY}}}}, path)
 
     assert "existingSecret" in str(refusal.value)
@@ -215,7 +215,7 @@ def test_headers_of_an_opentelemetry_collector_are_refused_but_not_their_file(sk
 def test_a_proxy_with_a_password_is_refused(skip: bool, without_schema: Path) -> None:
     values = {"config": {"sources": {"prod": {"vendor": "key_astrom", "proxy": f"http://user:{CANARY}@proxy:3128"}}}}
 
-    with pytest.raises(helm.HelmError, match="extraEnvFrom") as refusal:
+    with pytest.raises(helm().HelmError, match="extraEnvFrom") as refusal:
         render(values, without_schema if skip else CHART)
 
     assert CANARY not in str(refusal.value)
@@ -229,7 +229,7 @@ def test_passwords_of_the_endpoint_are_hashes_and_stay_in_a_secret() -> None:
 
     assert yaml.safe_load(only(manifests, "Secret")["stringData"]["web.yaml"]) == values["webConfig"]
     assert hashed not in yaml.safe_dump([each for each in manifests if each["kind"] != "Secret"])
-    with pytest.raises(helm.HelmError, match="bcrypt") as refusal:
+    with pytest.raises(helm().HelmError, match="bcrypt") as refusal:
         render({"webConfig": {"basic_auth_users": {user: CANARY}}})
     assert CANARY not in str(refusal.value)
 
@@ -360,7 +360,7 @@ def test_an_alert_can_be_left_out() -> None:
     ],
 )
 def test_what_cannot_work_is_refused_with_its_reason(values: Values, said: str) -> None:
-    with pytest.raises(helm.HelmError) as refusal:
+    with pytest.raises(helm().HelmError) as refusal:
         render(values)
 
     assert said in str(refusal.value)

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import pytest
 import yaml
 
@@ -23,6 +22,7 @@ from tests.deploy.charts import (
     chart,
     environment,
     exporter_container,
+    helm,
     of_kind,
     only,
     pod_of,
@@ -30,6 +30,7 @@ from tests.deploy.charts import (
     settings_text,
     validate,
 )
+from tests.programs import program
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHART, root / CHART.relative_to(REPOSITORY))
     copy = root / "tests" / "deploy" / "parent-chart"
     shutil.copytree(REPOSITORY / "tests" / "deploy" / "parent-chart", copy)
-    helm.dependency_update(copy)
+    helm().dependency_update(copy)
     return copy
 
 
@@ -111,21 +112,20 @@ def test_the_kustomize_component_adds_the_same_container_as_the_plain_manifest()
     assert yaml.safe_load(settings_text(plain)) == yaml.safe_load((component / "config.yaml").read_text("utf-8"))
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl, which alone proves that Kustomize can apply it")
 def test_kustomize_adds_the_sidecar_to_labelled_deployments_only(tmp_path: Path) -> None:
     shutil.copytree(DEPLOY / "sidecar" / "component", tmp_path / "component")
     plain = list(yaml.safe_load_all((DEPLOY / "sidecar" / "manifest.yaml").read_text(encoding="utf-8")))
-    program = only(plain, "Deployment")
-    pod_of(program)["containers"].pop()
-    del pod_of(program)["volumes"]
-    other = json.loads(json.dumps(program)) | {"metadata": {"name": "other"}}
-    program["metadata"]["labels"] = {"vendor-alert-exporter": "sidecar"}
-    (tmp_path / "programs.yaml").write_text(yaml.safe_dump_all([program, other]), encoding="utf-8")
+    served = only(plain, "Deployment")
+    pod_of(served)["containers"].pop()
+    del pod_of(served)["volumes"]
+    other = json.loads(json.dumps(served)) | {"metadata": {"name": "other"}}
+    served["metadata"]["labels"] = {"vendor-alert-exporter": "sidecar"}
+    (tmp_path / "programs.yaml").write_text(yaml.safe_dump_all([served, other]), encoding="utf-8")
     (tmp_path / "kustomization.yaml").write_text(
         "resources: [programs.yaml]\ncomponents: [component]\n", encoding="utf-8"
     )
 
-    built = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=True)
+    built = subprocess.run([program("kustomize"), "build", tmp_path], capture_output=True, text=True, check=True)
 
     manifests = list(yaml.safe_load_all(built.stdout))
     added = {each["metadata"]["name"]: "initContainers" in pod_of(each) for each in of_kind(manifests, "Deployment")}

@@ -1,12 +1,12 @@
 """The compose file and the example scrape configuration: whatever they name exists and is valid."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import yaml
 
 from tests.deploy.charts import DEPLOY, REPOSITORY
+from tests.programs import program
 
 COMPOSE = DEPLOY / "compose" / "compose.yaml"
 SERVICES = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
@@ -19,12 +19,9 @@ def mounts() -> dict[str, Path]:
 
 
 def test_promtool_accepts_the_example_scrape_configuration_and_the_rules_it_names() -> None:
-    promtool = shutil.which("promtool")
-    assert promtool, "promtool is missing (Debian package prometheus): without it the example may be one that never ran"
+    example = DEPLOY / "prometheus" / "prometheus.yaml"
 
-    done = subprocess.run(
-        [promtool, "check", "config", DEPLOY / "prometheus" / "prometheus.yaml"], capture_output=True, text=True
-    )
+    done = subprocess.run([program("promtool"), "check", "config", example], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 rule files found" in done.stdout

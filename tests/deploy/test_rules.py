@@ -1,7 +1,6 @@
 """Alert and recording rules: right by promtool, proven by cases, explained in runbooks, tied to the catalogue."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,31 +8,30 @@ import pytest
 import yaml
 
 from tests.deploy.queries import ROOT, RULES, RUNBOOKS, alerts, dashboards, faults_in, known_labels, rules
+from tests.programs import program
 
 ALERTS = alerts()
 VENDORS = ("BlueKing", "Huawei AOM", "Key-ASTROM", "Baidu BLS")
 
 
 @pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    assert found, "promtool is missing (Debian package prometheus): without it nobody knows whether the rules ever fire"
-    return found
+def promtool() -> Path:
+    return program("promtool")
 
 
-def run(promtool: str, *arguments: str | Path) -> str:
+def run(promtool: Path, *arguments: str | Path) -> str:
     done = subprocess.run([promtool, *map(str, arguments)], cwd=RULES, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_promtool_finds_nothing_wrong_with_the_rules(promtool: str) -> None:
+def test_promtool_finds_nothing_wrong_with_the_rules(promtool: Path) -> None:
     said = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", "recording.yaml")
 
     assert said.count("SUCCESS") == 2
 
 
-def test_every_alert_fires_in_its_case_and_is_silent_in_another(promtool: str) -> None:
+def test_every_alert_fires_in_its_case_and_is_silent_in_another(promtool: Path) -> None:
     files = sorted((RULES / "tests").glob("*.yaml"))
 
     said = run(promtool, "test", "rules", *files)

@@ -1,14 +1,13 @@
 """The real process pushes to real stores, which scrape it at the same time: both ways tell the same."""
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import pytest
 import yaml
 
 from tests.otlp.receivers import Reply, http_receiver, wait_until
+from tests.programs import program
 
 pytestmark = pytest.mark.e2e
 
-BACKENDS = Path(sys.prefix) / "backends"
 # Moved by the push itself, which therefore is one further on than what the scrape shows.
 MOVING = "vendor_otlp_"
 # By the first Prometheus knows a job, by the second VictoriaMetrics.
@@ -56,13 +55,6 @@ def answers(url: str) -> bool:
         return False
 
 
-def tool(name: str) -> Path:
-    found = shutil.which(name, path=f"{BACKENDS}") or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is missing, without which nothing real takes what is pushed; get it by .ci/backends")
-    return Path(found)
-
-
 def scrape_config(folder: Path, exporter: int) -> Path:
     job = {"job_name": "scraped", "static_configs": [{"targets": [f"127.0.0.1:{exporter}"]}]}
     file = folder / "scrape.yml"
@@ -76,34 +68,25 @@ def victoria_metrics(folder: Path, exporter: int) -> Iterator[tuple[str, str]]:
     url = f"127.0.0.1:{free_port()}"
     options = ["-opentelemetry.usePrometheusNaming", "-search.latencyOffset=0s", f"-storageDataPath={folder / 'vm'}"]
     scrape = f"-promscrape.config={scrape_config(folder, exporter)}"
-    with running(tool("victoria-metrics"), f"-httpListenAddr={url}", scrape, *options):
+    with running(program("victoria-metrics"), f"-httpListenAddr={url}", scrape, *options):
         wait_until(lambda: answers(f"http://{url}/health"), 30, every=0.1)
         yield f"http://{url}", f"http://{url}/opentelemetry"
 
 
 @contextmanager
-def prometheus(folder: Path, exporter: int, *options: str) -> Iterator[tuple[str, str]]:
+def prometheus(folder: Path, exporter: int, name: str = "prometheus", *options: str) -> Iterator[tuple[str, str]]:
     """A Prometheus that scrapes; its URL, and where it takes pushes if its options say so."""
     url = f"127.0.0.1:{free_port()}"
     config = f"--config.file={scrape_config(folder, exporter)}"
-    storage = f"--storage.tsdb.path={folder / 'prometheus'}"
-    with running(tool("prometheus"), config, storage, f"--web.listen-address={url}", *options):
+    storage = f"--storage.tsdb.path={folder / name}"
+    with running(program(name), config, storage, f"--web.listen-address={url}", *options):
         wait_until(lambda: answers(f"http://{url}/-/ready"), 30, every=0.1)
         yield f"http://{url}", f"http://{url}/api/v1/otlp"
 
 
-@contextmanager
-def prometheus_with_receiver(folder: Path, exporter: int) -> Iterator[tuple[str, str]]:
-    option = "--web.enable-otlp-receiver"
-    binary = tool("prometheus")
-    helped = subprocess.run([binary, "--help"], capture_output=True, text=True, check=False)
-    if "enable-otlp-receiver" not in helped.stdout + helped.stderr:
-        pytest.skip(
-            f"{binary} has no OTLP receiver, which Debian leaves out for want of a library; that Prometheus names all "
-            "as we do is then only proven by its rules (tests/otlp/test_metrics.py) and by VictoriaMetrics"
-        )
-    with prometheus(folder, exporter, option) as urls:
-        yield urls
+def prometheus_with_receiver(folder: Path, exporter: int) -> AbstractContextManager[tuple[str, str]]:
+    """A Prometheus that takes pushes, which Debian's cannot."""
+    return prometheus(folder, exporter, "prometheus-3", "--web.enable-otlp-receiver")
 
 
 def series(url: str, job: str) -> Series:

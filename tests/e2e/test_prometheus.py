@@ -6,7 +6,6 @@ in the rules is divided by sixty.
 
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ import pytest
 import yaml
 
 from tests.deploy.queries import RULES, panel_queries, rules
+from tests.programs import program
 
 pytestmark = pytest.mark.e2e
 
@@ -242,8 +242,7 @@ def test_rules_are_sped_up_in_every_place() -> None:
 
 
 def test_alerts_fire_and_clear_and_every_query_has_data(tmp_path: Path) -> None:
-    prometheus_command = shutil.which("prometheus")
-    assert prometheus_command, "prometheus is missing (Debian package): without it no rule ever meets a real scrape"
+    prometheus_command = program("prometheus")
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(OWN))
     port, prometheus_port = free_port(), free_port()

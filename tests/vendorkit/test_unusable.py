@@ -18,7 +18,7 @@ from exporter.vendorkit.contract import SourceConfig
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.network import network_for
 from tests.builders import START
-from tests.certificates import make_certificate, openssl
+from tests.certificates import lock_key, make_certificate
 
 
 def a_source(**settings: Any) -> SourceConfig:
@@ -116,7 +116,7 @@ def test_files_that_no_tls_can_use_are_told_by_their_keys(
     for name in ("a", "b"):
         make_certificate(tmp_path, name)
     (tmp_path / "x.pem").write_text("s3cret")
-    openssl("ec", "-aes128", "-passout", "pass:x", "-in", "a.key", "-out", "locked.key", cwd=tmp_path)
+    lock_key(tmp_path, "a", password="x", into="locked")
     (tmp_path / "gone.pem").touch()
     source = a_source(proxy="none", tls={key: tmp_path / name for key, name in files.items()})
     (tmp_path / "gone.pem").unlink()
