@@ -101,11 +101,15 @@ def configuration_page() -> str:
 
 _METRICS = """
 Labels of every family but the exporter's own: `source`, `vendor`, then the family's, then the constant `labels` of the
-configuration, then, on families marked with `+`, the names in `metrics.group_by`.
+configuration; then, on families marked with `+`, the names in `metrics.group_by`; last, on families marked with `@` and
+only where owners are configured, `owner`. Then open and opened have zeros for each owner; other zeros have an empty
+`owner`, as they have empty `group_by` labels.
 
 Label values that a vendor can produce by its manual are there with 0 from the first successful poll on, so that
-`increase()` sees the first one. A family a vendor cannot supply is absent for its sources, never a false 0. Families
-marked *now* speak of the present: they are withdrawn when a source has not succeeded for `metrics.stale_after`.
+`increase()` sees the first one. A family that only detail calls feed gets its zeros with the first call that is
+answered, or with a complete poll that had nothing to ask; while all of them fail it is absent. A family a vendor cannot
+supply is absent for its sources, never a false 0. Families
+marked *now* describe the present: they are withdrawn when a source has not succeeded for `metrics.stale_after`.
 `process_*`, `python_*` and, in OpenMetrics, `target_info` come along.
 """
 
@@ -129,7 +133,12 @@ def metrics_page() -> str:
 def _family(family: Family[Any]) -> tuple[str, ...]:
     labels = ", ".join(f"`{label}`" for label in family.labels)
     marks = f"{family.kind}{', *now*' if family.perishable else ''}"
-    return f"`{family.name}`", marks, labels + (" +" if family.grouped else ""), family.help
+    return (
+        f"`{family.name}`",
+        marks,
+        labels + (" +" if family.grouped else "") + (" @" if family.owned else ""),
+        family.help,
+    )
 
 
 def _label_values(vendors: list[Vendor]) -> Iterator[tuple[str, ...]]:

@@ -71,5 +71,5 @@ def report_from(state: SourceState) -> PollReport:
         open={str(severity): count for severity, count in found.items()} if alerts else {},
         notices=sum(notices.notices.values()) if notices else None,
         notice_failures=sum(notices.notice_failures.values()) if notices else None,
-        convergences=alerts.convergences if alerts and Fact.CONVERGENCES in state.facts else None,
+        convergences=sum(alerts.convergences.values()) if alerts and Fact.CONVERGENCES in state.facts else None,
     )

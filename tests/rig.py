@@ -157,8 +157,8 @@ def told(rig: Rig) -> dict[str, Any]:
         found["operations"] = _plain(counts.operations)
         found["operation_failures"] = _plain(counts.operation_failures)
     if Fact.CONVERGENCES in facts:
-        found["convergences"] = counts.convergences
-        found["converged_anomalies"] = counts.converged_anomalies
+        found["convergences"] = sum(counts.convergences.values())
+        found["converged_anomalies"] = sum(counts.converged_anomalies.values())
     if Fact.NOTICES in facts:
         found["notices"] = _plain(counts.notices)
         found["notice_failures"] = _plain(counts.notice_failures)

@@ -1,4 +1,4 @@
-"""Every metric in one table: name, unit, help, labels, samples. Outputs know this table and the snapshot, no more."""
+"""Every metric in one table: name, unit, help, labels, samples. Outputs know only this table and the snapshot."""
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +12,7 @@ from exporter.errors import Reason
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.records import Kind
 from exporter.model.snapshot import (
+    LIFE_BUCKETS,
     AlertCounts,
     Deliveries,
     Histogram,
@@ -54,10 +55,11 @@ def least(one: Value, other: Value) -> Value:
 class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
     """A metric family; `samples` reads its rows from the state of a source, or of the exporter.
 
-    `labels` follow on `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well: rows too
-    short for them have "" there. `needs` is what a source must be able to supply. `perishable` families speak of the
-    present and are withdrawn when they become stale. `merge` unites rows whose labels became equal by being cut.
-    `unit` is in the notation of UCUM, as OpenTelemetry uses it, and never `1`: receivers would append `_ratio`.
+    `labels` follow on `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well, an `owned`
+    one the label `owner` where owners are configured: rows too short for them have "" there. `needs` is what a source
+    must be able to supply. `perishable` families describe the present and are withdrawn when they become stale. `merge`
+    unites rows whose labels became equal by being cut. `unit` is in the notation of UCUM, as OpenTelemetry uses it, and
+    never `1`: receivers would append `_ratio`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
     unit: str
     labels: Labels = ()
     grouped: bool = False
+    owned: bool = False
     needs: Fact | None = None
     perishable: bool = False
     help: str
@@ -104,8 +107,15 @@ def _with_zeros(counts: Mapping[Labels, Value], *closed: Iterable[str], zero: Va
     yield from ((labels, zero) for labels in product(*closed) if labels not in counts)
 
 
-def _life_spans(spans: Mapping[Labels, Histogram], counts: AlertCounts, sets: LabelSets) -> Iterator[Sample]:
-    return _with_zeros(spans, sets.severities, zero=empty_histogram(counts.detection_delay.bounds))
+def _for_each_owner(counts: Mapping[Labels, Value], state: SourceState) -> Iterator[Sample]:
+    """The counts, and a zero for every severity, and of every owner where alerts have owners."""
+    if not state.owners:
+        return _with_zeros(counts, state.label_sets.severities)
+    return _with_zeros(counts, state.label_sets.severities, *([("",)] * len(state.group_by)), state.owners)
+
+
+def _life_spans(spans: Mapping[Labels, Histogram], *closed: Iterable[str]) -> Iterator[Sample]:
+    return _with_zeros(spans, *closed, zero=empty_histogram(LIFE_BUCKETS))
 
 
 def _alone(value: Value | None) -> Iterable[Sample]:
@@ -132,18 +142,20 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{alert}",
         labels=("severity",),
         grouped=True,
+        owned=True,
         perishable=True,
         help="Alerts open now, as the vendor's own console would count them.",
-        samples=_once_known(lambda counts, sets: _with_zeros(counts.open, sets.severities)),
+        samples=lambda state: () if state.alerts is None else _for_each_owner(state.alerts.open, state),
     ),
     Family(
         name="vendor_alerts_acknowledged",
         unit="{alert}",
         labels=("severity",),
         grouped=True,
+        owned=True,
         needs=Fact.ACKNOWLEDGED,
         perishable=True,
-        help="Open alerts that a person has acknowledged.",
+        help="Open alerts that somebody has acknowledged.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.acknowledged, sets.severities)),
     ),
     Family(
@@ -151,18 +163,31 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{alert}",
         labels=("severity",),
         grouped=True,
+        owned=True,
         needs=Fact.SUPPRESSED,
         perishable=True,
         help="Open alerts that are shielded, under maintenance, or whose notices are suppressed.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.suppressed, sets.severities)),
     ),
     Family(
+        name="vendor_alerts_unattended",
+        unit="{alert}",
+        labels=("severity",),
+        grouped=True,
+        owned=True,
+        needs=Fact.ACKNOWLEDGED,
+        perishable=True,
+        help="Open alerts that are neither acknowledged nor suppressed.",
+        samples=_once_known(lambda counts, sets: _with_zeros(counts.unattended, sets.severities)),
+    ),
+    Family(
         name="vendor_alerts_oldest_open_timestamp_seconds",
         unit="s",
         labels=("severity",),
         grouped=True,
+        owned=True,
         perishable=True,
-        help="Start of the oldest alert that is open now, as a Unix time; absent when none is open.",
+        help="Start of the oldest open alert, as a Unix time; absent when none is open.",
         samples=_once_known(lambda counts, _: ((of, at.timestamp()) for of, at in counts.oldest_open.items())),
         merge=least,
     ),
@@ -172,8 +197,9 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{alert}",
         labels=("severity",),
         grouped=True,
-        help="Alerts seen to open, by the severity they opened with.",
-        samples=_once_known(lambda counts, sets: _with_zeros(counts.opened, sets.severities)),
+        owned=True,
+        help="Alerts seen to open, by their first severity.",
+        samples=lambda state: () if state.alerts is None else _for_each_owner(state.alerts.opened, state),
     ),
     Family(
         name="vendor_alerts_closed_total",
@@ -181,7 +207,8 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{alert}",
         labels=("severity", "reason"),
         grouped=True,
-        help="Alerts seen to end, by their last severity and the reason; vanished ones the vendor stopped listing.",
+        owned=True,
+        help="Alerts seen to end, by last severity and reason; vanished means that the vendor stopped listing it.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.closed, sets.severities, sets.close_reasons)),
     ),
     Family(
@@ -189,32 +216,36 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="histogram",
         unit="s",
         labels=("severity",),
-        help="How long alerts lasted, from start to end; observed once when an alert closes.",
-        samples=_once_known(lambda counts, sets: _life_spans(counts.open_duration, counts, sets)),
+        owned=True,
+        help="Time from the start of an alert to its end, observed once when it closes.",
+        samples=_once_known(lambda counts, sets: _life_spans(counts.open_duration, sets.severities)),
     ),
     Family(
         name="vendor_alert_acknowledge_delay_seconds",
         kind="histogram",
         unit="s",
         labels=("severity",),
+        owned=True,
         needs=Fact.ACKNOWLEDGED,
-        help="How long alerts waited from their start to the first acknowledgement; observed once per alert.",
-        samples=_once_known(lambda counts, sets: _life_spans(counts.acknowledge_delay, counts, sets)),
+        help="Time from the start of an alert to its first acknowledgement, observed once per alert.",
+        samples=_once_known(lambda counts, sets: _life_spans(counts.acknowledge_delay, sets.severities)),
     ),
     Family(
         name="vendor_alert_detection_delay_seconds",
         kind="histogram",
         unit="s",
-        help="How long after their start at the vendor alerts were first seen by the exporter.",
-        samples=_once_known(lambda counts, _: _alone(counts.detection_delay)),
+        owned=True,
+        help="Time from the start of an alert at the vendor until the exporter first saw it.",
+        samples=_once_known(lambda counts, _: _life_spans(counts.detection_delay)),
     ),
     Family(
         name="vendor_alert_operations_total",
         kind="counter",
         unit="{operation}",
         labels=("operation",),
+        owned=True,
         needs=Fact.OPERATIONS,
-        help="Rows of the alerts' flow logs, by operation.",
+        help="Rows of the flow logs of alerts, by operation.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.operations, sets.operations)),
     ),
     Family(
@@ -222,31 +253,36 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{operation}",
         labels=("operation",),
+        owned=True,
         needs=Fact.OPERATIONS,
-        help="Rows of the alerts' flow logs whose status is not success, by operation.",
+        help="Rows of the flow logs of alerts whose status is not success, by operation.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.operation_failures, sets.operations)),
     ),
     Family(
         name="vendor_alert_convergences_total",
         kind="counter",
         unit="{convergence}",
+        owned=True,
         needs=Fact.CONVERGENCES,
-        help="Times the vendor folded further anomalies into an alert that was already open.",
-        samples=_once_known(lambda counts, _: _alone(counts.convergences)),
+        help="Times the vendor was seen to fold further anomalies into an open alert. A lower bound with BlueKing, "
+        "which merges adjacent rows of its flow log.",
+        samples=_once_known(lambda counts, _: _with_zeros(counts.convergences)),
     ),
     Family(
         name="vendor_alert_converged_anomalies_total",
         kind="counter",
         unit="{anomaly}",
+        owned=True,
         needs=Fact.CONVERGENCES,
-        help="Anomalies that the vendor folded into alerts that were already open.",
-        samples=_once_known(lambda counts, _: _alone(counts.converged_anomalies)),
+        help="Anomalies that the vendor folded into open alerts.",
+        samples=_once_known(lambda counts, _: _with_zeros(counts.converged_anomalies)),
     ),
     Family(
         name="vendor_alert_notices_total",
         kind="counter",
         unit="{notice}",
         labels=("channel",),
+        owned=True,
         needs=Fact.NOTICES,
         help="Notices the vendor attempted to send, failed ones included, by channel.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.notices, sets.channels)),
@@ -256,6 +292,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{notice}",
         labels=("channel", "reason"),
+        owned=True,
         needs=Fact.NOTICES,
         help="Notices that did not reach everybody they were meant for, by channel and reason.",
         samples=_once_known(
@@ -267,6 +304,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{notice}",
         labels=("reason",),
+        owned=True,
         needs=Fact.SUPPRESSED_NOTICES,
         help="Notices the vendor held back on purpose, by reason.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.notices_suppressed, sets.suppressions)),
@@ -274,18 +312,20 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_alert_info",
         unit="{alert}",
-        labels=("severity", "key", "name", "resource_type"),
+        labels=("severity", "key", "name", "policy", "resource_type", "namespace"),
+        owned=True,
         perishable=True,
-        help="One series with value 1 for each open alert, gone when it closes; only with metrics.alert_info.",
+        help="Always 1, one series for each open alert, gone when it closes; only with metrics.alert_info.",
         samples=_once_known(lambda counts, _: ((labels, 1) for labels in counts.info or ())),
         merge=least,
     ),
     Family(
         name="vendor_alert_info_omitted",
         unit="{alert}",
+        owned=True,
         perishable=True,
         help="Open alerts without a series in vendor_alert_info because there are more than alert_info_limit.",
-        samples=_once_known(lambda counts, _: _alone(None if counts.info is None else counts.info_omitted)),
+        samples=_once_known(lambda counts, _: () if counts.info is None else _with_zeros(counts.info_omitted)),
     ),
     Family(
         name="vendor_events_total",
@@ -293,7 +333,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{event}",
         labels=("event_type",),
         needs=Fact.EVENTS,
-        help="Things that happened at the vendor and are no alerts, by the vendor's type.",
+        help="Events at the vendor that are not alerts, by the vendor's event type.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.events, sets.event_types)),
     ),
     Family(
@@ -305,19 +345,19 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_last_success_timestamp_seconds",
         unit="s",
-        help="When a poll of the source last succeeded, as a Unix time; 0 before the first success.",
+        help="Unix time of the last poll of the source that succeeded; 0 before the first.",
         samples=lambda state: _alone(state.last_success.timestamp() if state.last_success else 0),
     ),
     Family(
         name="vendor_source_interval_seconds",
         unit="s",
-        help="Configured time between two polls of the source.",
+        help="Configured interval between two polls of the source.",
         samples=lambda state: _alone(state.interval_seconds),
     ),
     Family(
         name="vendor_source_last_poll_duration_seconds",
         unit="s",
-        help="How long the last poll of the source took, waiting included.",
+        help="Duration of the last poll of the source, waiting included.",
         samples=lambda state: _alone(state.last_poll_seconds),
     ),
     Family(
@@ -339,7 +379,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         name="vendor_source_partial_polls_total",
         kind="counter",
         unit="{poll}",
-        help="Polls whose lists were complete while some detail calls failed or were put off.",
+        help="Polls that succeeded although detail calls failed or were put off, or a list was truncated.",
         samples=lambda state: _alone(state.partial_polls),
     ),
     Family(
@@ -347,7 +387,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{request}",
         labels=("endpoint", "code"),
-        help="HTTP requests sent to the vendor, pages, retries and token calls included; code is the status or error.",
+        help="HTTP requests sent to the vendor, pages, retries and token calls included; code is the status, or error.",
         samples=lambda state: state.requests.items(),
     ),
     Family(
@@ -355,7 +395,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="histogram",
         unit="s",
         labels=("endpoint",),
-        help="How long HTTP requests to the vendor took, from connecting to the last byte.",
+        help="Duration of HTTP requests to the vendor, from connecting to the last byte.",
         samples=lambda state: _by_label(state.request_seconds),
     ),
     Family(
@@ -363,7 +403,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{record}",
         labels=("kind", "outcome"),
-        help="Records read from the vendor, by kind and by what became of them.",
+        help="Records read from the vendor, by kind and outcome.",
         samples=lambda state: _with_zeros(state.records, _kinds(state), OUTCOMES),
     ),
     Family(
@@ -378,8 +418,14 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{record}",
         labels=("kind",),
-        help="Records forgotten because more than max_records were remembered.",
+        help="Records forgotten because there were more than max_records.",
         samples=lambda state: _by_label(dict.fromkeys(_kinds(state), 0) | dict(state.evicted)),
+    ),
+    Family(
+        name="vendor_source_tracked_records_limit",
+        unit="{record}",
+        help="Most records that are remembered (max_records); open alerts are never forgotten.",
+        samples=lambda state: _alone(state.records_limit),
     ),
     Family(
         name="vendor_source_detail_backlog",
@@ -388,11 +434,30 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         samples=lambda state: _alone(state.backlog),
     ),
     Family(
+        name="vendor_source_detail_failures_total",
+        kind="counter",
+        unit="{call}",
+        labels=("endpoint", "reason"),
+        help="Calls for the details of single alerts that ended without an answer, by reason.",
+        samples=lambda state: _with_zeros(state.detail_failures, state.details, Reason),
+    ),
+    Family(
+        name="vendor_source_list_truncated",
+        unit="{list}",
+        labels=("endpoint",),
+        help="1 while a list is too long to be read whole: open by severity then comes from the vendor's own totals.",
+        samples=lambda state: _by_label(
+            {endpoint: int(endpoint in state.list_truncated) for endpoint in state.label_sets.lists}
+            if state.alerts is not None
+            else {}
+        ),
+    ),
+    Family(
         name="vendor_source_unmapped_values_total",
         kind="counter",
         unit="{value}",
         labels=("field",),
-        help="Values met that are in no table of the exporter, by field: the vendor's schema has moved.",
+        help="Values that the exporter has no mapping for, by field: the vendor's API has changed.",
         samples=lambda state: _by_label(
             dict.fromkeys(() if state.alerts is None else state.label_sets.unmapped, 0) | dict(state.unmapped)
         ),
@@ -400,7 +465,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_clock_offset_seconds",
         unit="s",
-        help="The vendor's clock minus our own, as far as its Date headers tell.",
+        help="The vendor's clock minus the exporter's own, from the Date headers of the answers.",
         samples=lambda state: _alone(state.clock_offset_seconds),
     ),
 )
@@ -410,19 +475,19 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         name="vendor_exporter_build_info",
         unit="{build}",
         labels=("version", "revision", "python_version"),
-        help="Always 1; the labels tell which build of the exporter this is.",
+        help="Always 1; the labels say which build of the exporter is running.",
         samples=lambda itself: [((itself.version, itself.revision, platform.python_version()), 1)],
     ),
     Family(
         name="vendor_exporter_config_last_reload_successful",
         unit="{success}",
-        help="1 if the configuration was read successfully the last time, 0 if the one before stays in use.",
+        help="1 if the last reload of the configuration succeeded, 0 if the previous configuration is still in use.",
         samples=lambda itself: _alone(int(itself.reload.successful)),
     ),
     Family(
         name="vendor_exporter_config_last_reload_success_timestamp_seconds",
         unit="s",
-        help="When the configuration was last read successfully, as a Unix time.",
+        help="Unix time of the last successful reload of the configuration.",
         samples=lambda itself: _alone(itself.reload.succeeded_at.timestamp()),
     ),
     Family(
@@ -438,7 +503,7 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         kind="counter",
         unit="{export}",
         labels=("signal",),
-        help="Requests that the OTLP receiver did not take; only with otlp.",
+        help="Requests that the OTLP receiver did not accept; only with otlp.",
         samples=lambda itself: _by_label(itself.deliveries.failures) if itself.deliveries else (),
     ),
     Family(
@@ -454,8 +519,9 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
 
 # Words that belong together in a dotted name; all others are parted.
 _COMPOUNDS = (
-    "build_info clock_offset converged_anomalies detail_backlog evicted_records info_omitted last_poll last_reload "
-    "last_success notices_suppressed oldest_open partial_polls tracked_records unmapped_values"
+    "build_info clock_offset converged_anomalies detail_backlog detail_failures evicted_records info_omitted last_poll "
+    "last_reload last_success list_truncated notices_suppressed oldest_open partial_polls tracked_records "
+    "unmapped_values"
 ).split()
 
 

@@ -124,7 +124,8 @@ def _convergences(source: SourceState) -> str:
     if source.alerts is None or Fact.CONVERGENCES not in source.facts:
         return _NOTHING
     return (
-        f"{source.alerts.convergences}<small>{_many(source.alerts.converged_anomalies, 'anomaly', 'anomalies')}</small>"
+        f"{sum(source.alerts.convergences.values())}"
+        f"<small>{_many(sum(source.alerts.converged_anomalies.values()), 'anomaly', 'anomalies')}</small>"
     )
 
 

@@ -35,7 +35,7 @@ from exporter.exposition.catalogue import (
 )
 from exporter.exposition.courier import Backlog, Courier, Parcel
 from exporter.exposition.sender import Destination, Signal, Undelivered
-from exporter.exposition.series import UNFIT, constant_names, fit, rows_of
+from exporter.exposition.series import UNFIT, constant_names, extra_names, fit, rows_of
 from exporter.model.alert import Severity
 from exporter.model.occurrence import Occurrence
 from exporter.model.snapshot import Deliveries, Labels, Snapshot
@@ -150,20 +150,20 @@ def _rows(
         return [made.get(key) or made.setdefault(key, _pair(*key)) for key in keys if key[1]]
 
     def rows(
-        family: Family[Any], samples: Iterable[Sample], always: list[KeyValue], group_by: Labels = ()
+        family: Family[Any], samples: Iterable[Sample], always: list[KeyValue], extra: Labels = ()
     ) -> Iterator[tuple[list[KeyValue], Value]]:
-        names = (*family.labels, *group_by)
+        names = (*family.labels, *extra)
         for values, value in rows_of(family, samples, names).items():
             yield [*always, *pairs(names, values)], value
 
-    constant, group_by = constant_names(snapshot), tuple(snapshot.group_by)
+    constant = constant_names(snapshot)
     known = []
     for state in snapshot.sources:
         values = (state.name, state.vendor, *(state.constant_labels.get(name, "") for name in constant))
         always = pairs(("source", "vendor", *constant), map(fit, values))
         known.append((state, is_stale(state, snapshot.at), always))
     for family in FAMILIES:
-        labels = group_by if family.grouped else ()
+        labels = extra_names(family, snapshot)
         yield (
             family,
             (

@@ -24,7 +24,7 @@ from exporter.exposition.catalogue import (
     is_stale,
     samples_of,
 )
-from exporter.exposition.series import constant_names, fit, rows_of
+from exporter.exposition.series import constant_names, extra_names, fit, rows_of
 from exporter.model.snapshot import Histogram, Labels, Snapshot, SourceState
 
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "info": ("_info",)}
@@ -56,8 +56,7 @@ class _Fragments(msgspec.Struct, frozen=True):
 
     state: SourceState
     stale: bool
-    constant: Labels
-    group_by: Labels
+    labels: tuple[Labels, Labels, bool]
     lines: Sequence[bytes]
 
 
@@ -85,9 +84,8 @@ class Renderer:
     def render(self, snapshot: Snapshot, now: datetime) -> Exposition:
         """The snapshot in both formats, as of `now`, which decides what has become stale."""
         constant = constant_names(snapshot)
-        group_by = tuple(snapshot.group_by)
         self._known = {
-            state.name: self._fragments(state, is_stale(state, now), constant, group_by) for state in snapshot.sources
+            state.name: self._fragments(snapshot, state, is_stale(state, now), constant) for state in snapshot.sources
         }
         bodies: list[tuple[Family[Any], bytes]] = [
             (family, b"".join(fragments.lines[place] for fragments in self._known.values()))
@@ -107,26 +105,23 @@ class Renderer:
             openmetrics=_text(
                 CONTENT_TYPE_OPENMETRICS,
                 [(family.name, family.kind, _openmetrics_head(family) + body) for family, body in written],
-                f"# HELP target Who tells all this.\n# TYPE target info\n{target}"
+                f"# HELP target Target metadata.\n# TYPE target info\n{target}"
                 + generate_openmetrics(process).decode(),  # type: ignore[no-untyped-call]
             ),
         )
 
-    def _fragments(self, state: SourceState, stale: bool, constant: Labels, group_by: Labels) -> _Fragments:
+    def _fragments(self, snapshot: Snapshot, state: SourceState, stale: bool, constant: Labels) -> _Fragments:
         known = self._known.get(state.name)
-        if (
-            known is not None
-            and known.state is state
-            and (known.stale, known.constant, known.group_by) == (stale, constant, group_by)
-        ):
+        labels = constant, tuple(snapshot.group_by), snapshot.owned
+        if known is not None and known.state is state and (known.stale, known.labels) == (stale, labels):
             return known
         before = [_pair("source", fit(state.name)), _pair("vendor", fit(state.vendor))]
         behind = [_pair(name, fit(state.constant_labels.get(name, ""))) for name in constant]
         lines = [
-            _lines(family, samples_of(family, state, stale=stale), before, behind, group_by if family.grouped else ())
+            _lines(family, samples_of(family, state, stale=stale), before, behind, extra_names(family, snapshot))
             for family in FAMILIES
         ]
-        return _Fragments(state, stale, constant, group_by, lines)
+        return _Fragments(state, stale, labels, lines)
 
 
 def _pair(name: str, value: str) -> str:
@@ -140,10 +135,10 @@ def _lines(
     samples: Iterable[Sample],
     before: Sequence[str] = (),
     behind: Sequence[str] = (),
-    group_by: Labels = (),
+    extra: Labels = (),
 ) -> bytes:
     """The sample lines of one family; no two have the same labels."""
-    names = (*family.labels, *group_by)
+    names = (*family.labels, *extra)
     own = len(family.labels)
     lines: list[str] = []
     for values, value in rows_of(family, samples, names).items():

@@ -1,4 +1,4 @@
-"""The series of a family as every output tells them: labels and values that fit any receiver, no two rows alike."""
+"""The series of a family as every output shows them: labels and values that fit any receiver, no two rows alike."""
 
 import re
 import sys
@@ -25,8 +25,13 @@ def constant_names(snapshot: Snapshot) -> Labels:
     return tuple(sorted({name for state in snapshot.sources for name in state.constant_labels}))
 
 
+def extra_names(family: Family[Any], snapshot: Snapshot) -> Labels:
+    """The names of the labels that follow on the family's own and the constant ones."""
+    return (*(snapshot.group_by if family.grouped else ()), *(("owner",) if family.owned and snapshot.owned else ()))
+
+
 def rows_of(family: Family[Any], samples: Iterable[Sample], names: Labels) -> dict[Labels, Value]:
-    """The family's rows by the values of `names`, its own labels and those of `group_by`; no two are the same."""
+    """The family's rows by the values of `names`, its own labels and the extra ones; no two are the same."""
     rows: dict[Labels, Value] = {}
     for labels, value in samples:
         values = (*map(fit, labels), *("",) * (len(names) - len(labels)))

@@ -33,3 +33,5 @@ class LabelSets(msgspec.Struct, frozen=True, kw_only=True):
     event_types: Sequence[str] = ()
     unmapped: Sequence[str] = ()
     """Names of the fields whose values may be in no table of ours."""
+    lists: Sequence[str] = ()
+    """Endpoints of lists that may be longer than can be walked."""

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from exporter.errors import Reason
-from exporter.model.alert import Severity
+from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.records import Kind
 
@@ -42,28 +42,49 @@ def empty_histogram(bounds: tuple[float, ...]) -> Histogram:
 class AlertCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a source's alerts. Keys are label values in the order the catalogue names the labels.
 
-    The values of `group_by` follow on those of the family: (severity, *group), (severity, reason, *group).
+    The values of `group_by` follow on those of the family: (severity, *group), (severity, reason, *group). Where alerts
+    have owners, the owner comes last.
     """
 
     open: Mapping[Labels, int] = {}
     acknowledged: Mapping[Labels, int] = {}
     suppressed: Mapping[Labels, int] = {}
+    unattended: Mapping[Labels, int] = {}
     oldest_open: Mapping[Labels, datetime] = {}
     opened: Mapping[Labels, int] = {}
     closed: Mapping[Labels, int] = {}
     open_duration: Mapping[Labels, Histogram] = {}
     acknowledge_delay: Mapping[Labels, Histogram] = {}
-    detection_delay: Histogram = empty_histogram(LIFE_BUCKETS)
+    detection_delay: Mapping[Labels, Histogram] = {}
     operations: Mapping[Labels, int] = {}
     operation_failures: Mapping[Labels, int] = {}
-    convergences: int = 0
-    converged_anomalies: int = 0
+    convergences: Mapping[Labels, int] = {}
+    converged_anomalies: Mapping[Labels, int] = {}
     notices: Mapping[Labels, int] = {}
     notice_failures: Mapping[Labels, int] = {}
     notices_suppressed: Mapping[Labels, int] = {}
     events: Mapping[Labels, int] = {}
     info: Sequence[Labels] | None = None
-    info_omitted: int = 0
+    info_omitted: Mapping[Labels, int] = {}
+
+
+class Detailed(msgspec.Struct, frozen=True, kw_only=True):
+    """How the detail calls of one endpoint went in the last poll that made or wanted any.
+
+    `reason` is why calls failed, the most frequent one; None while none does.
+    """
+
+    answered: int = 0
+    failed: int = 0
+    waiting: int = 0
+    reason: Reason | None = None
+
+
+class OpenAlert(msgspec.Struct, frozen=True):
+    """An alert for a person to look at; `owner` is "" where alerts have none."""
+
+    alert: Alert
+    owner: str = ""
 
 
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +92,10 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
 
     `alerts` is None until a poll has succeeded: before, nothing is known, which is not the same as nothing open.
     Maps of plain counters: `requests` by (endpoint, code), `request_seconds` by endpoint, `records` by (kind,
-    outcome), `tracked` and `evicted` by kind, `unmapped` by field.
+    outcome), `tracked` and `evicted` by kind, `unmapped` by field, `detail_failures` by (endpoint, reason).
+    `list_truncated` names the endpoints of lists that could not be walked to their end. `top_open` holds the most
+    severe open alerts, the oldest of them first. `owners` are the values of the label `owner`; () where there is none.
+    `counts_from` is when the counters began at 0.
     """
 
     name: str
@@ -81,8 +105,12 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     facts: frozenset[Fact]
     interval_seconds: float
     stale_after_seconds: float
+    owners: Sequence[str] = ()
+    group_by: Sequence[str] = ()
+    counts_from: datetime | None = None
     alerts: AlertCounts | None = None
     open_by_severity: Mapping[Severity, int] = {}
+    top_open: Sequence[OpenAlert] = ()
     up: bool = False
     last_success: datetime | None = None
     last_poll_seconds: float | None = None
@@ -98,7 +126,11 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     records: Mapping[Labels, int] = {}
     tracked: Mapping[Kind, int] = {}
     evicted: Mapping[Kind, int] = {}
+    records_limit: int = 0
     backlog: int = 0
+    details: Mapping[str, Detailed] = {}
+    detail_failures: Mapping[Labels, int] = {}
+    list_truncated: frozenset[str] = frozenset()
     unmapped: Mapping[str, int] = {}
     clock_offset_seconds: float | None = None
 
@@ -119,13 +151,15 @@ class Deliveries(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All sources at one moment. `group_by` names the extra labels of the alert families.
+    """All sources at one moment.
 
+    `group_by` names the extra labels of the alert families; `owned` says whether these have the label `owner`.
     `deliveries` is None where nothing is sent over OTLP.
     """
 
     at: datetime
     sources: Sequence[SourceState]
     group_by: Sequence[str] = ()
+    owned: bool = False
     reload: ReloadState
     deliveries: Deliveries | None = None

@@ -14,10 +14,10 @@ from exporter.model.occurrence import Occurrence, What
 from exporter.model.reading import Happened, OpenAlerts, Poll, Unfinished, Window
 from exporter.model.records import Convergence, Event, Kind, Notice, Operation, kind_of
 from exporter.model.snapshot import AlertCounts, Labels, SourceState
-from exporter.state.grouping import Admission
 from exporter.state.ledger import Ledger
 from exporter.state.lifecycle import PATIENCE, changes, missed
-from exporter.state.tally import ABSURD, Tally
+from exporter.state.owners import UNOWNED, OwnerRule, Owners
+from exporter.state.tally import ABSURD, Labelling, Tally
 
 _PLACE = {severity: place for place, severity in enumerate(Severity)}
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -36,6 +36,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
     max_records: int
     group_by: tuple[str, ...] = ()
     group_limit: int = 100
+    owners: tuple[OwnerRule, ...] = ()
     alert_info: bool = False
     alert_info_limit: int = 500
 
@@ -48,15 +49,17 @@ class _Past(msgspec.Struct, gc=False):
     severity: Severity
     acknowledged: bool = False
     ended_at: datetime | None = None
+    owner: Labels = ()
 
 
 class _Sums(msgspec.Struct, gc=False):
-    """What the open alerts of one label set come to."""
+    """Sums over the open alerts of one label set."""
 
     oldest: datetime
     open: int = 0
     acknowledged: int = 0
     suppressed: int = 0
+    unattended: int = 0
 
 
 class SourceBook:
@@ -65,12 +68,12 @@ class SourceBook:
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
         self._ledger: Ledger[_Past | int] = Ledger(keeping.max_records, _seconds_of)
-        self._tally = Tally(group_by=keeping.group_by, group_limit=keeping.group_limit)
+        self._labelling = Labelling(keeping.group_by, Owners(keeping.owners, keeping.name))
+        self._tally = Tally(self._labelling, keeping.group_limit)
         self._open: dict[str, Alert] = {}
         self._past: dict[str, _Past] = {}  # of the open alerts; that of closed ones is in the ledger
         self._missed: dict[str, int] = {}
-        extra = len(keeping.group_by)
-        self._gauge_series = [Admission(extra=extra, limit=keeping.group_limit) for _ in range(4)]
+        self._gauge_series = [self._labelling.admission(keeping.group_limit) for _ in range(5)]
         self._failures: Counter[Reason] = Counter()
         self._ended: Mapping[str, Alert] = {}  # those the poll under way has read
         self.occurrences: list[Occurrence] | None = None
@@ -81,6 +84,9 @@ class SourceBook:
             constant_labels=keeping.constant_labels,
             label_sets=keeping.label_sets,
             facts=frozenset(),
+            owners=self._labelling.owners.names,
+            group_by=keeping.group_by,
+            records_limit=keeping.max_records,
             interval_seconds=keeping.interval.total_seconds(),
             stale_after_seconds=_stale_after(keeping),
         )
@@ -272,6 +278,7 @@ class SourceBook:
         self._past.pop(alert.key, None)
         self._missed.pop(alert.key, None)
         past.ended_at = alert.ended_at
+        past.owner = self._labelling.owner_of(alert)
         self._ledger.remember(Kind.ALERT, alert.key, past)
         if counts:
             self._tally.alert_closed(alert, reason, now)
@@ -283,7 +290,7 @@ class SourceBook:
             return
         past.acknowledged = True
         if self._counts(past, at, window):
-            self._tally.alert_acknowledged(past.severity, past.started_at, at)
+            self._tally.alert_acknowledged(past.severity, self._owner_of(key), past.started_at, at)
             self._note(What.ACKNOWLEDGED, self._named(key), at)
 
     # What happened to alerts, and events.
@@ -295,7 +302,7 @@ class SourceBook:
         if mark is not None:
             was_counted = isinstance(mark, int) and mark & 3 == _COUNTED
             if isinstance(record, Notice) and record.failure is not None and was_counted:
-                self._tally.notice_failed(record)
+                self._tally.notice_failed(record, self._owner_of(record.alert_key))
                 self._note_failure(record)
                 ledger.remember(kind, record.key, _marked(_FAILED, record.at))
                 ledger.records[kind, "changed"] += 1
@@ -311,7 +318,7 @@ class SourceBook:
         else:
             counts = self._counts(self._past_of(record.alert_key), record.at, window)
         if counts:
-            self._tally.happened(record)
+            self._tally.happened(record, () if isinstance(record, Event) else self._owner_of(record.alert_key))
             if isinstance(record, Notice) and record.failure is not None and record.suppressed is None:
                 self._note_failure(record)
         if isinstance(record, Operation) and record.operation == "ack" and record.at is not None:
@@ -320,6 +327,15 @@ class SourceBook:
         state = (_FAILED if failed else _COUNTED) if counts else _BASELINE
         ledger.remember(kind, record.key, _marked(state, record.at))
         ledger.records[kind, "new" if counts else "baseline"] += 1
+
+    def _owner_of(self, key: str) -> Labels:
+        if not self._labelling.owners.names:
+            return ()
+        alert = self._open.get(key)
+        if alert is not None:
+            return self._labelling.owner_of(alert)
+        past = self._past_of(key)
+        return past.owner if past is not None else (UNOWNED,)
 
     def _past_of(self, key: str) -> _Past | None:
         past = self._past.get(key) or self._ledger.seen(Kind.ALERT, key)
@@ -387,7 +403,7 @@ class SourceBook:
     def _alert_counts(self, now: datetime) -> AlertCounts:
         sums: dict[Labels, _Sums] = {}
         latest = now + ABSURD
-        labels_of = self._tally.labels_of
+        labels_of = self._labelling.labels_of
         for alert in self._open.values():
             labels = labels_of(alert)
             at = sums.get(labels)
@@ -398,10 +414,12 @@ class SourceBook:
                 at.acknowledged += 1
             if alert.suppressed:
                 at.suppressed += 1
+            elif not alert.acknowledged:
+                at.unattended += 1
             if alert.started_at is not None and alert.started_at < at.oldest:
                 at.oldest = alert.started_at
         series = self._gauge_series
-        info = self._info() if self._keeping.alert_info else None
+        info, omitted = self._info() if self._keeping.alert_info else (None, {})
         tally = self._tally
         return AlertCounts(
             open=series[0].grouped({labels: at.open for labels, at in sums.items()}, add),
@@ -409,6 +427,7 @@ class SourceBook:
                 {labels: at.acknowledged for labels, at in sums.items() if at.acknowledged}, add
             ),
             suppressed=series[2].grouped({labels: at.suppressed for labels, at in sums.items() if at.suppressed}, add),
+            unattended=series[4].grouped({labels: at.unattended for labels, at in sums.items() if at.unattended}, add),
             oldest_open=series[3].grouped(
                 {labels: at.oldest for labels, at in sums.items() if at.oldest is not latest}, min
             ),
@@ -416,27 +435,39 @@ class SourceBook:
             closed=dict(tally.closed),
             open_duration=dict(tally.open_duration),
             acknowledge_delay=dict(tally.acknowledge_delay),
-            detection_delay=tally.detection_delay,
+            detection_delay=dict(tally.detection_delay),
             operations=dict(tally.operations),
             operation_failures=dict(tally.operation_failures),
-            convergences=tally.convergences,
-            converged_anomalies=tally.anomalies,
+            convergences=dict(tally.convergences),
+            converged_anomalies=dict(tally.anomalies),
             notices=dict(tally.notices),
             notice_failures=dict(tally.notice_failures),
             notices_suppressed=dict(tally.notices_suppressed),
             events=dict(tally.events),
             info=info,
-            info_omitted=len(self._open) - len(info) if info is not None else 0,
+            info_omitted=omitted,
         )
 
-    def _info(self) -> list[Labels]:
-        """One label set per open alert, the most severe first, then the newest, as many as the limit allows."""
+    def _info(self) -> tuple[list[Labels], Counter[Labels]]:
+        """One label set per open alert, the most severe first, then the newest, up to the limit; how many are left."""
         by_rank = sorted(
             self._open.values(),
             key=lambda alert: (_PLACE[alert.severity], -(alert.started_at or _EPOCH).timestamp(), alert.key),
         )
-        shown = by_rank[: self._keeping.alert_info_limit]
-        return [(alert.severity, alert.key, alert.name, alert.resource_type) for alert in shown]
+        limit, owner_of = self._keeping.alert_info_limit, self._labelling.owner_of
+        shown = [
+            (
+                alert.severity,
+                alert.key,
+                alert.name,
+                alert.policy,
+                alert.resource_type,
+                alert.namespace,
+                *owner_of(alert),
+            )
+            for alert in by_rank[:limit]
+        ]
+        return shown, Counter(map(owner_of, by_rank[limit:]))
 
 
 # What the ledger remembers of a record: what became of it, and its time in seconds since 1970, in one number.

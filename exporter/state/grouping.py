@@ -1,4 +1,4 @@
-"""Extra labels, at most so many label sets; the rest is summed into "other", totals stay exact."""
+"""Extra labels, at most `limit` label sets; the rest is summed into "other", totals stay exact."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -11,14 +11,15 @@ OTHER = "other"
 
 
 class Admission:
-    """Which label sets of one family have a series of their own.
+    """Decides which label sets of one family have a series of their own.
 
-    Only the last `extra` labels are the alerts' own: a set that is not admitted keeps the others and takes `other`
-    for these.
+    Only `extra` labels, the last ones but for an owner `behind` them, are the alerts' own: a set that is not admitted
+    keeps the others and takes `other` for these.
     """
 
-    def __init__(self, *, extra: int, limit: int) -> None:
+    def __init__(self, *, extra: int, limit: int, behind: bool = False) -> None:
         self._extra = extra
+        self._behind = int(behind)
         self._limit = limit
         self._admitted: set[Labels] = set()
 
@@ -29,7 +30,8 @@ class Admission:
         if len(self._admitted) < self._limit:
             self._admitted.add(labels)
             return labels
-        return labels[: -self._extra] + (OTHER,) * self._extra
+        end = len(labels) - self._behind
+        return labels[: end - self._extra] + (OTHER,) * self._extra + labels[end:]
 
     def grouped(self, values: Mapping[Labels, V], combine: Callable[[V, V], V]) -> dict[Labels, V]:
         """A gauge's values by admitted label sets; places of sets that are gone are free again."""

@@ -1,4 +1,4 @@
-"""Source states and snapshots to tell."""
+"""Source states and snapshots to show."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from exporter.model.snapshot import (
     LIFE_BUCKETS,
     REQUEST_BUCKETS,
     AlertCounts,
+    Detailed,
     ReloadState,
     Snapshot,
     SourceState,
@@ -28,6 +29,7 @@ LABEL_SETS = LabelSets(
     suppressions=(Suppression.CONVERGED,),
     event_types=("event",),
     unmapped=("severity", "state"),
+    lists=("events",),
 )
 
 
@@ -50,17 +52,19 @@ def a_polled_state(**changes: Any) -> SourceState:
     alerts = AlertCounts(
         open={("critical",): 2},
         acknowledged={("critical",): 1},
+        unattended={("critical",): 1},
         oldest_open={("critical",): NOW - timedelta(hours=3)},
         opened={("critical",): 5, ("warning",): 1},
         closed={("critical", "recovered"): 3},
         open_duration={("critical",): empty_histogram(LIFE_BUCKETS).observed(90).observed(10**7)},
         operations={("create",): 5},
-        convergences=4,
-        converged_anomalies=40,
+        detection_delay={(): empty_histogram(LIFE_BUCKETS).observed(20)},
+        convergences={(): 4},
+        converged_anomalies={(): 40},
         notices={("email",): 7},
         notice_failures={("email", "timeout"): 2},
-        info=[("critical", "id-1", "disk full", "host")],
-        info_omitted=1,
+        info=[("critical", "id-1", "disk full", "disks", "host", "2")],
+        info_omitted={(): 1},
     )
     given: dict[str, Any] = {
         "alerts": alerts,
@@ -76,10 +80,12 @@ def a_polled_state(**changes: Any) -> SourceState:
         "records": {("alert", "new"): 6},
         "tracked": {Kind.ALERT: 6},
         "unmapped": {"severity": 1},
+        "details": {"logs": Detailed(answered=3, failed=1, reason=Reason.TIMEOUT)},
+        "detail_failures": {("logs", Reason.TIMEOUT): 2},
         "clock_offset_seconds": -0.25,
     }
     return a_state(**given | changes)
 
 
-def a_snapshot(*sources: SourceState, group_by: tuple[str, ...] = ()) -> Snapshot:
-    return Snapshot(at=NOW, sources=sources, group_by=group_by, reload=ReloadState(successful=True, succeeded_at=NOW))
+def a_snapshot(*sources: SourceState, **more: Any) -> Snapshot:
+    return Snapshot(at=NOW, sources=sources, reload=ReloadState(successful=True, succeeded_at=NOW), **more)

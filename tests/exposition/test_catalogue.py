@@ -24,6 +24,7 @@ LABELS = {
     "vendor_alerts_open": "severity",
     "vendor_alerts_acknowledged": "severity",
     "vendor_alerts_suppressed": "severity",
+    "vendor_alerts_unattended": "severity",
     "vendor_alerts_oldest_open_timestamp_seconds": "severity",
     "vendor_alerts_opened_total": "severity",
     "vendor_alerts_closed_total": "severity reason",
@@ -37,7 +38,7 @@ LABELS = {
     "vendor_alert_notices_total": "channel",
     "vendor_alert_notice_failures_total": "channel reason",
     "vendor_alert_notices_suppressed_total": "reason",
-    "vendor_alert_info": "severity key name resource_type",
+    "vendor_alert_info": "severity key name policy resource_type namespace",
     "vendor_alert_info_omitted": "",
     "vendor_events_total": "event_type",
     "vendor_source_up": "",
@@ -51,8 +52,11 @@ LABELS = {
     "vendor_source_request_duration_seconds": "endpoint",
     "vendor_source_records_total": "kind outcome",
     "vendor_source_tracked_records": "kind",
+    "vendor_source_tracked_records_limit": "",
     "vendor_source_evicted_records_total": "kind",
     "vendor_source_detail_backlog": "",
+    "vendor_source_detail_failures_total": "endpoint reason",
+    "vendor_source_list_truncated": "endpoint",
     "vendor_source_unmapped_values_total": "field",
     "vendor_source_clock_offset_seconds": "",
     "vendor_exporter_build_info": "version revision python_version",
@@ -65,10 +69,12 @@ LABELS = {
 HISTOGRAMS = {name for name in LABELS if name.endswith(("_duration_seconds", "_delay_seconds"))} - {
     "vendor_source_last_poll_duration_seconds"
 }
-GROUPED = set(list(LABELS)[:6])
-PRESENT_ONLY = {*list(LABELS)[:4], "vendor_alert_info", "vendor_alert_info_omitted"}
+GROUPED = set(list(LABELS)[:7])
+OWNED = {name for name in LABELS if name.startswith("vendor_alert")}
+PRESENT_ONLY = {*list(LABELS)[:5], "vendor_alert_info", "vendor_alert_info_omitted"}
 NEEDS = {
     "vendor_alerts_acknowledged": Fact.ACKNOWLEDGED,
+    "vendor_alerts_unattended": Fact.ACKNOWLEDGED,
     "vendor_alert_acknowledge_delay_seconds": Fact.ACKNOWLEDGED,
     "vendor_alerts_suppressed": Fact.SUPPRESSED,
     "vendor_alert_operations_total": Fact.OPERATIONS,
@@ -97,6 +103,7 @@ def test_every_promised_family_is_there_with_its_labels() -> None:
     assert {family.name: " ".join(family.labels) for family in families} == LABELS
     assert len(families) == len(LABELS)
     assert {family.name for family in families if family.grouped} == GROUPED
+    assert {family.name for family in families if family.owned} == OWNED
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *EXPORTER_FAMILIES], ids=lambda family: family.name)

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_from
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family, otel_name
 from exporter.exposition.otlp import MOST_POINTS, Encoder
 from exporter.exposition.prometheus import Renderer
-from exporter.model.snapshot import AlertCounts, Deliveries, Snapshot
+from exporter.model.snapshot import LIFE_BUCKETS, AlertCounts, Deliveries, Snapshot, empty_histogram
 from tests.exposition.states import NOW, a_polled_state, a_snapshot, a_state
 from tests.otlp.translation import Series, metrics_of, series_of
 
@@ -34,11 +34,22 @@ def scraped(snapshot: Snapshot) -> Series:
 GROUPED = AlertCounts(
     open={("critical", "disk"): 2, ("critical", ""): 1}, closed={("warning", "expired", "é" * 200): 3}
 )
-BEYOND = AlertCounts(opened={("critical",): 2**53 + 1}, convergences=2**63, converged_anomalies=10**4_000)
+OWNED = AlertCounts(
+    open={("critical", "disk", "db"): 2},
+    notices={("sms", "db"): 1},
+    convergences={("db",): 3},
+    detection_delay={("db",): empty_histogram(LIFE_BUCKETS).observed(5)},
+    info=[("critical", "id", "disk", "", "", "", "db")],
+    info_omitted={("unowned",): 2},
+)
+BEYOND = AlertCounts(opened={("critical",): 2**53 + 1}, convergences={(): 2**63}, converged_anomalies={(): 10**4_000})
 SNAPSHOTS = {
     "nothing known yet": a_snapshot(a_state()),
     "a bit of everything": a_snapshot(a_polled_state(), a_polled_state(name="other")),
     "grouped": a_snapshot(a_polled_state(alerts=GROUPED), group_by=("name",)),
+    "owned": a_snapshot(
+        a_polled_state(alerts=OWNED, owners=("db", "unowned"), group_by=("name",)), group_by=("name",), owned=True
+    ),
     "stale": a_snapshot(a_polled_state(last_success=NOW - timedelta(hours=1))),
     "constant labels of one": a_snapshot(a_polled_state(constant_labels={"team": "db"}), a_state(name="other")),
     "facts missing": a_snapshot(a_polled_state(facts=frozenset())),
@@ -98,7 +109,7 @@ def test_what_grows_and_what_can_be_added_up_are_sums_since_the_start_and_the_re
 
 
 def test_a_large_snapshot_comes_in_requests_that_receivers_take() -> None:
-    info = [("critical", str(number), "disk full", "host") for number in range(2 * MOST_POINTS)]
+    info = [("critical", str(number), "disk full", "disks", "host", "2") for number in range(2 * MOST_POINTS)]
     snapshot = a_snapshot(a_polled_state(alerts=AlertCounts(info=info)))
 
     bodies = parcels(snapshot)

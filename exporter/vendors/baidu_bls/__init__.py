@@ -24,6 +24,7 @@ VENDOR = Vendor(
         failure_reasons=tuple(reason for reason in FailureReason if reason is not FailureReason.NOT_SUBSCRIBED),
         suppressions=(*SUPPRESSIONS.values(), Suppression.OTHER),
         unmapped=("state", "severity", "time", "close_reason", "channel", "notice_state"),
+        lists=("list_alarm_record",),
     ),
     endpoints=("list_alarm_record", "describe_alarm_record"),
     resolution=timedelta(seconds=1),

@@ -77,6 +77,7 @@ LABELS = LabelSets(
     failure_reasons=tuple(reason for reason in FailureReason if reason is not FailureReason.NOT_SUBSCRIBED),
     suppressions=(*HELD_BACK.values(), Suppression.FREQUENCY),
     unmapped=("severity", "state", "operation", "status", "channel"),
+    lists=("search_alert",),
 )
 
 

@@ -42,6 +42,7 @@ LABELS = LabelSets(
     failure_reasons=tuple(FailureReason),
     event_types=("event",),
     unmapped=("severity", "time", "channel"),
+    lists=("list_events",),
 )
 
 # An alarm that arrived within this after it was raised was not late.

@@ -19,6 +19,7 @@ VENDOR = Vendor(
         severities=(Severity.CRITICAL, Severity.MAJOR, Severity.MINOR, Severity.WARNING),
         close_reasons=(CloseReason.RECOVERED, CloseReason.VANISHED),
         unmapped=("severity", "status"),
+        lists=("events",),
     ),
     endpoints=("events", "event_types", "problems"),
     resolution=timedelta(milliseconds=1),
