@@ -208,6 +208,7 @@ class Daemon:
             at=own_now(),
             sources=[watch.book.state for watch in self._fleet.watches.values()],
             group_by=self._config.metrics.group_by,
+            owned=bool(self._config.metrics.owners),
             reload=self._reloaded,
             deliveries=self._push.deliveries() if self._push is not None else None,
         )

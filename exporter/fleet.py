@@ -79,7 +79,7 @@ class Watch:
 
     def adopt(self, metrics: Metrics) -> bool:
         """Shows its alerts by these settings from the next poll on; False where its counters cannot go on with them."""
-        if (metrics.group_by, metrics.group_limit) != (self.metrics.group_by, self.metrics.group_limit):
+        if labelled_by(metrics) != labelled_by(self.metrics):
             return False
         self.metrics = metrics
         self.book.keep(_keeping(self.name, load_all()[self.config.vendor], self.config, metrics))
@@ -108,6 +108,11 @@ class Watch:
         self.book.observe(attempt.endpoint, attempt.code, attempt.seconds)
 
 
+def labelled_by(metrics: Metrics) -> tuple[object, ...]:
+    """The settings that decide which labels the counters of a source have."""
+    return metrics.group_by, metrics.group_limit, bool(metrics.owners)
+
+
 def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) -> Keeping:
     severities = tuple(s for s in Severity if s in {*vendor.labels.severities, *config.severity_map.values()})
     return Keeping(
@@ -121,6 +126,7 @@ def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) 
         max_records=config.max_records,
         group_by=tuple(metrics.group_by),
         group_limit=metrics.group_limit,
+        owners=metrics.owner_rules(),
         alert_info=metrics.alert_info,
         alert_info_limit=metrics.alert_info_limit,
     )

@@ -55,20 +55,22 @@ def a_poll(*readings: Reading, error: FetchError | None = None, now: float = 60,
     )
 
 
-def a_book(**changes: Any) -> SourceBook:
+def a_keeping(**changes: Any) -> Keeping:
     sets = LabelSets(severities=list(Severity)[:5], close_reasons=list(CloseReason))
-    return SourceBook(
-        Keeping(
-            **{
-                "name": "s",
-                "vendor": "acme",
-                "constant_labels": {},
-                "label_sets": sets,
-                "resolution": timedelta(milliseconds=1),
-                "interval": timedelta(seconds=60),
-                "stale_after": timedelta(minutes=5),
-                "max_records": 1000,
-                **changes,
-            }
-        )
+    return Keeping(
+        **{
+            "name": "s",
+            "vendor": "acme",
+            "constant_labels": {},
+            "label_sets": sets,
+            "resolution": timedelta(milliseconds=1),
+            "interval": timedelta(seconds=60),
+            "stale_after": timedelta(minutes=5),
+            "max_records": 1000,
+            **changes,
+        }
     )
+
+
+def a_book(**changes: Any) -> SourceBook:
+    return SourceBook(a_keeping(**changes))

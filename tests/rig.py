@@ -1,6 +1,7 @@
 """Rig: one source polling one simulated vendor in this process, on virtual time, held against the ledger."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from exporter.config import Config, Metrics
 from exporter.fleet import Fleet, Watch
 from exporter.model.facts import Fact
-from exporter.model.snapshot import AlertCounts
+from exporter.model.snapshot import AlertCounts, Labels
 from exporter.simulation.network import SimulatedNetwork, Site
 from exporter.simulation.truth import Since, Truth
 from exporter.simulation.world import Pace, World
@@ -141,8 +142,13 @@ def _in_files(auth: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def told(rig: Rig) -> dict[str, Any]:
-    """What the metrics say, in the ledger's shape; what this source could not supply from the first is left out."""
+    """What the metrics say, in the ledger's shape; what this source could not supply from the first is left out.
+
+    Where alerts have owners these are summed up.
+    """
     counts, facts = rig.counts(), rig.watch.book.state.facts
+    if rig.watch.book.state.owners:
+        counts = _of_all_owners(counts)
     assert facts >= rig.facts, f"{rig.facts - facts} are not supplied any more"
     found: dict[str, Any] = {
         "open": _plain(counts.open),
@@ -173,6 +179,20 @@ def expected(rig: Rig, **since: Any) -> dict[str, Any]:
     """What the ledger says, for the same facts."""
     truth = msgspec.structs.asdict(rig.truth(**since))
     return {name: _plain(truth[name]) if isinstance(truth[name], dict) else truth[name] for name in told(rig)}
+
+
+def _of_all_owners(counts: AlertCounts) -> AlertCounts:
+    """The same counts without the label `owner`."""
+
+    def summed(family: Mapping[Labels, Any]) -> Mapping[Labels, Any]:
+        found: Counter[Labels] = Counter()
+        for labels, count in family.items():
+            found[labels[:-1]] += count
+        return found
+
+    owned = "open acknowledged suppressed unattended opened closed operations operation_failures convergences "
+    names = (owned + "converged_anomalies notices notice_failures notices_suppressed").split()
+    return msgspec.structs.replace(counts, **{name: summed(getattr(counts, name)) for name in names})
 
 
 def _plain(counts: Any) -> dict[tuple[str, ...], int]:

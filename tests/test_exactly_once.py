@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from exporter.config import Metrics, Owner
 from exporter.model.alert import CloseReason
 from exporter.simulation.network import Fault, FaultKind
 from exporter.simulation.wire import Quirk
@@ -18,6 +19,7 @@ from tests.rig import LIVELY, VENDORS, Rig, expected, told
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("vendor", VENDORS)]
 
 # Severities that change before an alert is first seen leave only the total of opened alerts certain.
+OWNERS = {"vowels": "[aeiouAEIOU].*", "hosts": "[b-hB-H].*"}
 STEADY = {"severity_changed": 0.0}
 
 
@@ -49,6 +51,21 @@ async def test_an_hour_of_everything(vendor: str) -> None:
 
     assert_equals_the_ledger(rig)
     assert sum(rig.truth().opened.values()) > 50
+
+
+async def test_the_counts_of_all_owners_come_to_the_ledgers_totals(vendor: str) -> None:
+    owners = [Owner.model_validate({"owner": name, "match": {"name": regex}}) for name, regex in OWNERS.items()]
+    rig = Rig(vendor, pace=pace(), metrics=Metrics(owners=owners))
+
+    await anyio.sleep(3)
+    await rig.polls(30)
+    during = rig.watch.book.state.open_by_severity
+    assert sum(during.values()) == sum(rig.counts().open.values()) > 0
+    await settle(rig)
+
+    assert_equals_the_ledger(rig)
+    assert len({labels[-1] for labels in rig.counts().opened}) > 1
+    assert {labels[-1] for labels in rig.counts().closed} <= {*OWNERS, "unowned"}
 
 
 async def test_changing_severities_leave_every_total_exact(vendor: str) -> None:

@@ -11,12 +11,12 @@ from exporter.errors import REMEDIES, Reason
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.occurrence import Occurrence, What
+from exporter.model.owners import UNOWNED, OwnerRule
 from exporter.model.reading import Happened, OpenAlerts, Poll, Unfinished, Window
 from exporter.model.records import Convergence, Event, Kind, Notice, Operation, kind_of
 from exporter.model.snapshot import AlertCounts, Labels, SourceState
 from exporter.state.ledger import Ledger
 from exporter.state.lifecycle import PATIENCE, changes, missed
-from exporter.state.owners import UNOWNED, OwnerRule, Owners
 from exporter.state.tally import ABSURD, Labelling, Tally
 
 _PLACE = {severity: place for place, severity in enumerate(Severity)}
@@ -68,7 +68,7 @@ class SourceBook:
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
         self._ledger: Ledger[_Past | int] = Ledger(keeping.max_records, _seconds_of)
-        self._labelling = Labelling(keeping.group_by, Owners(keeping.owners, keeping.name))
+        self._labelling = Labelling(keeping.name, keeping.group_by, keeping.owners)
         self._tally = Tally(self._labelling, keeping.group_limit)
         self._open: dict[str, Alert] = {}
         self._past: dict[str, _Past] = {}  # of the open alerts; that of closed ones is in the ledger
@@ -84,7 +84,7 @@ class SourceBook:
             constant_labels=keeping.constant_labels,
             label_sets=keeping.label_sets,
             facts=frozenset(),
-            owners=self._labelling.owners.names,
+            owners=self._labelling.owners,
             group_by=keeping.group_by,
             records_limit=keeping.max_records,
             interval_seconds=keeping.interval.total_seconds(),
@@ -94,7 +94,11 @@ class SourceBook:
     def keep(self, keeping: Keeping) -> None:
         """Goes on by other settings, whose `group_by` and `group_limit` are the same."""
         self._keeping = keeping
-        self.state = msgspec.structs.replace(self.state, stale_after_seconds=_stale_after(keeping))
+        self._labelling = Labelling(keeping.name, keeping.group_by, keeping.owners)
+        self._tally.relabel(self._labelling)
+        self.state = msgspec.structs.replace(
+            self.state, stale_after_seconds=_stale_after(keeping), owners=self._labelling.owners
+        )
 
     @property
     def open_alerts(self) -> Mapping[str, Alert]:
@@ -329,7 +333,7 @@ class SourceBook:
         ledger.records[kind, "new" if counts else "baseline"] += 1
 
     def _owner_of(self, key: str) -> Labels:
-        if not self._labelling.owners.names:
+        if not self._labelling.owners:
             return ()
         alert = self._open.get(key)
         if alert is not None:

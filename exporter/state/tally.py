@@ -1,16 +1,16 @@
 """Tally: the counters and histograms of one source's alerts, records and requests; they only ever grow."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 
 from exporter.errors import Reason
 from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.owners import OwnerRule, owner_of, owners_of
 from exporter.model.records import Convergence, Event, Notice, Operation, Record
 from exporter.model.snapshot import LIFE_BUCKETS, REQUEST_BUCKETS, Histogram, Labels, empty_histogram
 from exporter.state.grouping import Admission
-from exporter.state.owners import Owners
 
 # A time further ahead than this is a mistake of the vendor's: the alert counts, its age does not.
 ABSURD = timedelta(days=1)
@@ -22,39 +22,43 @@ class Labelling:
     """Says under which labels an alert counts: its severity, the values of `group_by`, and its owner, if any.
 
     Args:
+        source: the name of the source, which may decide about owners.
         group_by: names of the alert's fields that are extra labels.
-        owners: finds the owner of an alert.
+        rules: say who is responsible for an alert; () where alerts have no owner.
     """
 
-    def __init__(self, group_by: Sequence[str], owners: Owners) -> None:
-        self.owners = owners
+    def __init__(self, source: str, group_by: Sequence[str], rules: Sequence[OwnerRule]) -> None:
+        self.owners = owners_of(rules)
         self.group_by = tuple(group_by)
-        fields = tuple(dict.fromkeys(("severity", *self.group_by, *owners.fields)))
-        self._decisive = attrgetter(*fields) if len(fields) > 1 else lambda alert: (alert.severity,)
-        self._group = [fields.index(name) for name in ("severity", *self.group_by)]
-        self._owned = [fields.index(name) for name in owners.fields]
+        self._source = {"source": source}
+        self._rules = [rule for rule in rules if "source" not in rule.match or rule.match["source"].fullmatch(source)]
+        matched = {name for rule in self._rules for name in rule.match if name != "source"}
+        self._fields = tuple(dict.fromkeys(("severity", *self.group_by, *sorted(matched))))
+        self._values_of: Callable[[Alert], Labels] = (
+            attrgetter(*self._fields) if len(self._fields) > 1 else lambda alert: (alert.severity,)
+        )
         self._known: dict[Labels, Labels] = {}
 
     def labels_of(self, alert: Alert) -> Labels:
         """(severity, *group) or (severity, *group, owner)."""
-        values: Labels = self._decisive(alert)
-        known = self._known.get(values)
-        if known is None:
+        values = self._values_of(alert)
+        labels = self._known.get(values)
+        if labels is None:
             if len(self._known) >= _CACHED:
                 self._known.clear()
-            known = tuple(values[place] for place in self._group)
-            if self.owners.names:
-                known += (self.owners.owner_of([values[place] for place in self._owned]),)
-            self._known[values] = known
-        return known
+            labels = values[: 1 + len(self.group_by)]
+            if self.owners:
+                labels += (owner_of(dict(zip(self._fields, values, strict=True)) | self._source, self._rules),)
+            self._known[values] = labels
+        return labels
 
     def owner_of(self, alert: Alert) -> Labels:
         """(owner,); () where alerts have none."""
-        return self.labels_of(alert)[-1:] if self.owners.names else ()
+        return self.labels_of(alert)[-1:] if self.owners else ()
 
     def admission(self, limit: int) -> Admission:
-        """Admits the first `limit` label sets of a family, the rest becomes `other` of its owner."""
-        return Admission(extra=len(self.group_by), behind=bool(self.owners.names), limit=limit)
+        """Admits `limit` label sets of a family; the rest becomes `other`, of the same owner."""
+        return Admission(extra=len(self.group_by), behind=bool(self.owners), limit=limit)
 
 
 class Tally:

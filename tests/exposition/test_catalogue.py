@@ -203,3 +203,19 @@ def test_the_series_of_single_alerts_are_opt_in() -> None:
 
     assert rows("vendor_alert_info", state) == rows("vendor_alert_info_omitted", state) == []
     assert rows("vendor_alert_info_omitted", a_state(alerts=AlertCounts(info=[]))) == [((), 0)]
+
+
+def test_open_and_opened_have_zeros_for_each_owner_and_the_other_zeros_an_empty_one() -> None:
+    counts = AlertCounts(open={("critical", "disk", "db"): 2}, notices={("email", "db"): 1})
+    state = a_state(alerts=counts, owners=("db", "unowned"), group_by=("name",))
+
+    assert dict(rows("vendor_alerts_open", state)) == {
+        ("critical", "disk", "db"): 2,
+        ("critical", "", "db"): 0,
+        ("critical", "", "unowned"): 0,
+        ("warning", "", "db"): 0,
+        ("warning", "", "unowned"): 0,
+    }
+    assert len(rows("vendor_alerts_opened_total", state)) == 4
+    assert dict(rows("vendor_alert_notices_total", state)) == {("email", "db"): 1, ("email",): 0, ("phone",): 0}
+    assert rows("vendor_alert_convergences_total", state) == [((), 0)]

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from datetime import timedelta
 
@@ -7,11 +8,22 @@ from hypothesis import strategies as st
 
 from exporter.errors import Reason, SourceUnreachable
 from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.owners import OwnerRule
 from exporter.model.reading import Happened, OpenAlerts, Rejections, Unfinished
 from exporter.model.records import Channel, Event, FailureReason, Kind, Notice, Suppression
 from exporter.model.snapshot import AlertCounts
 from exporter.state.book import SourceBook
-from tests.builders import a_book, a_convergence, a_notice, a_poll, an_alert, an_ended_alert, an_operation, at
+from tests.builders import (
+    a_book,
+    a_convergence,
+    a_keeping,
+    a_notice,
+    a_poll,
+    an_alert,
+    an_ended_alert,
+    an_operation,
+    at,
+)
 
 CRITICAL = ("critical",)
 DOWN = SourceUnreachable("no answer", reason=Reason.TIMEOUT)
@@ -336,6 +348,67 @@ def test_grouping_labels_follow_the_labels_of_the_family() -> None:
 
     assert counts(book).open == {("critical", "p", "ns"): 1}
     assert counts(book).closed == {("critical", "recovered", "p", "ns"): 1}
+
+
+def owned(**owners: str) -> tuple[OwnerRule, ...]:
+    """Owners by the names of their alerts."""
+    return tuple(OwnerRule(owner=owner, match={"name": re.compile(name)}) for owner, name in owners.items())
+
+
+def test_everything_that_happens_to_an_alert_counts_for_its_owner() -> None:
+    book = started(a_book(owners=owned(db="disk.*"), alert_info=True, alert_info_limit=1))
+    disk = {"name": "disk full"}
+
+    book.enter(a_poll(OpenAlerts([an_alert(**disk), an_alert("b", started_at=at(11))])))
+    book.enter(a_poll(Happened([a_notice(failure=FailureReason.OTHER), a_notice("m", alert_key="b"), a_convergence()])))
+    book.enter(a_poll(OpenAlerts([an_alert("b")]), Happened([an_ended_alert(**disk), an_operation()])))
+    book.enter(
+        a_poll(Happened([a_notice("late", suppressed=Suppression.SHIELDED), a_notice("x", alert_key="never seen")]))
+    )
+
+    found = counts(book)
+    assert found.open == {("critical", "unowned"): 1}
+    assert found.opened == {("critical", "db"): 1, ("critical", "unowned"): 1}
+    assert found.closed == {("critical", "recovered", "db"): 1}
+    assert found.notices == {("sms", "db"): 1, ("sms", "unowned"): 2}
+    assert found.notice_failures == {("sms", "other", "db"): 1}
+    assert found.notices_suppressed == {("shielded", "db"): 1}
+    assert found.operations == {("create", "db"): 1}
+    assert found.convergences == {("db",): 1}
+    assert found.open_duration.keys() == {("critical", "db")}
+    assert {owner: sum(delays.counts) for owner, delays in found.detection_delay.items()} == {
+        ("db",): 1,
+        ("unowned",): 1,
+    }
+    assert [labels[-1] for labels in found.info or ()] == ["unowned"]
+    assert book.state.owners == ("db", "unowned")
+
+
+def test_other_owners_move_the_gauges_and_restart_no_counter() -> None:
+    keeping = {"owners": owned(db="disk.*")}
+    book = started(a_book(**keeping))
+    book.enter(a_poll(OpenAlerts([an_alert(name="disk full")])))
+
+    book.keep(a_keeping(owners=owned(storage="disk.*")))
+    book.enter(a_poll(OpenAlerts([an_alert(name="disk full")])))
+
+    assert counts(book).open == {("critical", "storage"): 1}
+    assert counts(book).opened == {("critical", "db"): 1}
+    assert book.state.owners == ("storage", "unowned")
+
+
+def test_an_owner_stays_with_what_is_summed_into_other() -> None:
+    book = started(a_book(owners=owned(db="disk.*"), group_by=("name",), group_limit=1))
+
+    book.enter(
+        a_poll(OpenAlerts([an_alert(str(n), name=name) for n, name in enumerate(["cpu", "disk 1", "disk 2", "net"])]))
+    )
+
+    assert counts(book).open == {
+        ("critical", "cpu", "unowned"): 1,
+        ("critical", "other", "db"): 2,
+        ("critical", "other", "unowned"): 1,
+    }
 
 
 def test_alert_info_shows_the_most_severe_first_then_the_newest_and_counts_the_rest() -> None:
