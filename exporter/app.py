@@ -21,8 +21,10 @@ import msgspec
 from exporter import logs
 from exporter.config import Config, Metrics, address_from
 from exporter.errors import ConfigError
+from exporter.exposition.port import Limits, Port, descriptors
 from exporter.exposition.prometheus import Exposition, Renderer
-from exporter.exposition.web import Shown, WebServer
+from exporter.exposition.web import Shown, Site
+from exporter.exposition.webconfig import WebConfig
 from exporter.fleet import Fleet, Watch, own_now, problems_of
 from exporter.healthfile import HealthFile
 from exporter.model.snapshot import ReloadState, Snapshot
@@ -38,6 +40,10 @@ log = logging.getLogger(__name__)
 # Between polls the text is made anew so often: gauges become stale, and the process's own figures move.
 REFRESH_SECONDS = 10.0
 STOP_SECONDS = 1.0
+# File descriptors for everything but connections: the loops, the log, files being read, look-ups, pushes.
+OWN_DESCRIPTORS = 32
+# Connections that are served in any case.
+FEWEST_CONNECTIONS = 8
 # From the signal to the end of the process, whatever hangs.
 LAST_SECONDS = 1.5
 # Names looked up at once. A look-up cannot be cancelled: as many as hang must not keep the others waiting.
@@ -60,23 +66,30 @@ class Daemon:
         self._push = push_for(config)
         self._shown = Shown(*self._rendered())
         self._portal: anyio.from_thread.BlockingPortal | None = None
+        self._port: Port | None = None
+        self._descriptors = descriptors()
 
-    def server(self) -> WebServer | None:
-        """The web server that shows what this daemon knows; None where none is wanted."""
+    def port(self) -> Port | None:
+        """The port that serves what this daemon knows; None where none is wanted.
+
+        Raises:
+            ConfigError: the web configuration file is wrong.
+        """
         web = self._config.web
         if web.listen_address == "none":
             return None
-        return WebServer(
-            listen_address=web.listen_address,
-            telemetry_path=web.telemetry_path,
-            web_config_file=web.config_file,
-            enable_lifecycle=web.enable_lifecycle,
+        web_config = WebConfig(web.config_file) if web.config_file else None
+        site = Site(
             shown=self._shown,
+            telemetry_path=web.telemetry_path,
+            web_config=web_config,
             healthy=self._stuck,
             ready=self._waiting,
-            reload=self._reload_from_outside,
+            reload=self._reload_from_outside if web.enable_lifecycle else None,
             version=version(),
         )
+        self._port = Port(site.app, web.listen_address, web_config=web_config)
+        return self._port
 
     async def run(self, started: Callable[[], None]) -> None:
         """Polls until a signal says stop; then what is left to push has a moment to be delivered.
@@ -92,7 +105,7 @@ class Daemon:
                 self._health_file.renew([])
             async with anyio.from_thread.BlockingPortal() as portal, anyio.create_task_group() as self._tasks:
                 self._portal = portal
-                self._fleet.follow(self._config)
+                self._follow(self._config)
                 self._tasks.start_soon(self._render_for_ever)
                 await self._until_stopped(signals)
                 self._portal = None
@@ -113,6 +126,23 @@ class Daemon:
         if self._push is not None and self._push.wants_occurrences:
             watch.book.occurrences = []
         return watch
+
+    def _follow(self, config: Config) -> None:
+        """Polls what `config` names, and serves as many connections as leave file descriptors for that."""
+        self._fleet.follow(config)
+        if self._port is None:
+            return
+        needed = OWN_DESCRIPTORS + sum(source.max_concurrency for source in config.sources.values())
+        wanted = Limits().connections
+        self._port.most = max(FEWEST_CONNECTIONS, min(wanted, self._descriptors - needed))
+        if self._port.most < wanted:
+            log.warning(
+                "%d file descriptors are allowed, of which polls need up to %d: at most %d connections are served; "
+                "raise the limit (ulimit -n)",
+                self._descriptors,
+                needed,
+                self._port.most,
+            )
 
     def _started(self, name: str, watch: Watch) -> None:
         self._tasks.start_soon(watch.run, name=f"source {name}")
@@ -150,7 +180,7 @@ class Daemon:
                     return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
             config = self._config
             logs.setup(config.log.level, config.log.format)
-            self._fleet.follow(config)
+            self._follow(config)
             if (config.web, config.otlp) != (old.web, old.otlp):
                 log.warning("changes under `web` and `otlp` take effect after a restart")
             self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
@@ -234,12 +264,12 @@ def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> in
     logs.setup(config.log.level, config.log.format)
     check(config)
     daemon = Daemon(config, lambda: of_this_shard(load()), health_file)
-    server = daemon.server()
+    port = daemon.port()
 
     def started() -> None:
-        if server is not None:
-            server.start()
-            log.info("listening on %s:%d", *server.address)
+        if port is not None:
+            port.start()
+            log.info("listening on %s:%d", *port.address)
 
     # Polling and rendering compute for tens of milliseconds; a scrape must not wait 5 ms, the default, for each turn.
     sys.setswitchinterval(0.0005)
@@ -249,8 +279,8 @@ def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> in
         anyio.run(daemon.run, started)
     finally:
         until = time.monotonic() + STOP_SECONDS
-        if server is not None:
-            server.stop(STOP_SECONDS)
+        if port is not None:
+            port.stop(STOP_SECONDS)
         daemon.end(max(0.0, until - time.monotonic()))
     log.info("stopped")
     return 0

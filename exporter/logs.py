@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 
 import structlog
 
+from exporter.model.text import HIDDEN
 from exporter.vendorkit.secret import known_values
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,6 @@ def _clean(value: Any) -> Any:
 
 
 _FIRST = ("ts", "level", "logger", "msg")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def _ordered(event: MutableMapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _ordered(event: MutableMapping[str, Any]) -> dict[str, Any]:
 
 
 def _one_line(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -138,5 +138,5 @@ def _as_logfmt(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> s
 
 def _logfmt_value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    plain = text and not re.search(r'[\s"=\\]', text) and not _CONTROL.search(text)
+    plain = text and not re.search(r'[\s"=\\]', text) and not HIDDEN.search(text)
     return text if plain else _one_line(json.dumps(text, ensure_ascii=False))

@@ -22,9 +22,10 @@ from exporter.config import Grouping, Metrics
 from exporter.errors import Reason
 from exporter.exposition import landing
 from exporter.exposition.prometheus import Renderer
-from exporter.exposition.series import LONGEST_VALUE, UNFIT
+from exporter.exposition.series import LONGEST_VALUE
 from exporter.model.alert import CloseReason
 from exporter.model.snapshot import ReloadState, Snapshot
+from exporter.model.text import HIDDEN
 from exporter.simulation.wire import Request, Response, Simulator
 from exporter.vendorkit.fields import LONGEST_TEXT
 from exporter.vendorkit.http import MOST_VALUES
@@ -270,7 +271,7 @@ def assert_can_be_told(rig: Rig) -> None:
         for sample in family.samples:
             for value in sample.labels.values():
                 assert len(value) <= LONGEST_VALUE
-                assert not UNFIT.search(value)
+                assert not HIDDEN.search(value)
     page = landing.page(snapshot, snapshot.at, "1", "/metrics")
     assert "<script" not in page
     page.encode("utf-8", "strict")

@@ -35,10 +35,11 @@ from exporter.exposition.catalogue import (
 )
 from exporter.exposition.courier import Backlog, Courier, Parcel
 from exporter.exposition.sender import Destination, Signal, Undelivered
-from exporter.exposition.series import UNFIT, constant_names, extra_names, fit, rows_of
+from exporter.exposition.series import constant_names, extra_names, fit, rows_of
 from exporter.model.alert import Severity
 from exporter.model.occurrence import Occurrence
 from exporter.model.snapshot import Deliveries, Labels, Snapshot
+from exporter.model.text import HIDDEN
 
 # Receivers take at most 4 MiB by gRPC unless told otherwise; a point needs about 200 bytes, a histogram's 400.
 MOST_POINTS = 8_000
@@ -133,7 +134,7 @@ class Encoder:
             observed_time_unix_nano=_nanoseconds(noticed_at),
             severity_number=_SEVERITIES[told.severity],
             severity_text=told.severity,
-            body=AnyValue(string_value=UNFIT.sub(" ", told.title[:LONGEST_TITLE])),
+            body=AnyValue(string_value=HIDDEN.sub(" ", told.title[:LONGEST_TITLE])),
             attributes=[_pair(key, fit(text)) for key, text in texts.items() if text],
         )
 

@@ -1,23 +1,21 @@
 """The series of a family as every output shows them: labels and values that fit any receiver, no two rows alike."""
 
-import re
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from exporter.exposition.catalogue import Family, Sample, Value
 from exporter.model.snapshot import Labels, Snapshot
+from exporter.model.text import HIDDEN
 
 LONGEST_VALUE = 128
 # Receivers hold numbers as floats of 64 bits: no whole number beyond this is exact.
 _EXACT = 2**53
-# Surrogates have no UTF-8 form; control characters and line separators would break somebody's terminal or parser.
-UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def fit(value: str) -> str:
     """A label value that any receiver can take: not too long, and text through and through."""
-    return value[:LONGEST_VALUE] if value.isprintable() else UNFIT.sub("\ufffd", value[:LONGEST_VALUE])
+    return value[:LONGEST_VALUE] if value.isprintable() else HIDDEN.sub("\ufffd", value[:LONGEST_VALUE])
 
 
 def constant_names(snapshot: Snapshot) -> Labels:

@@ -1,21 +1,8 @@
-"""Our own port: /metrics, the landing page, /-/healthy, /-/ready, /-/reload, served by a thread of its own."""
+"""What is served: /metrics, the landing page, /-/healthy, /-/ready, /-/reload; formats and encodings as negotiated."""
 
-import asyncio
-import errno
-import socket
-import ssl
-import threading
-from asyncio.sslproto import SSLProtocol
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
-from enum import Enum, auto
-from pathlib import Path
-from typing import Any
 
-import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,32 +10,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exporter.errors import ConfigError
 from exporter.exposition import landing
 from exporter.exposition.prometheus import Exposition
 from exporter.exposition.webconfig import WebConfig
 from exporter.model.snapshot import Snapshot
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client may take from the others.
-
-    `connections` counts those whose TLS handshake is under way, too. `head_seconds` is how long a TLS handshake and the
-    head of a request may each take, `idle_seconds` how long a client may take to read an answer, and how long a
-    connection is then kept for a further request; it is longer than most scrape intervals.
-    """
-
-    connections: int = 256
-    head_bytes: int = 16 * 1024
-    head_seconds: float = 10
-    idle_seconds: int = 90
-
-
-_LIMITS = Limits()
-# So long those who are being answered have when we stop.
-_PARTING_SECONDS = 0.7
 
 
 class Shown:
@@ -62,247 +28,19 @@ class Shown:
         self.current = snapshot, exposition
 
 
-class WebServer:
-    """Serves what is shown.
+class Site:
+    """The routes: metrics, landing page, health, readiness, reload.
 
-    `healthy` and `ready` name the sources that are not; `reload` returns why it failed, or None, and may block: it is
-    called in a worker thread. The constructor raises ConfigError if the web configuration file is wrong.
+    `healthy` and `ready` name the sources that are not. `reload` returns why it failed, or None, and may block, being
+    called in a worker thread; without one, reloads are forbidden. `web_config` says who may see any of this.
     """
 
     def __init__(
         self,
         *,
-        listen_address: str,
-        telemetry_path: str,
-        web_config_file: Path | None,
-        enable_lifecycle: bool,
-        shown: Shown,
-        healthy: Callable[[], list[str]],
-        ready: Callable[[], list[str]],
-        reload: Callable[[], str | None],
-        version: str,
-        limits: Limits = _LIMITS,
-    ) -> None:
-        self._listen_address = listen_address
-        self._limits = limits
-        self._web_config = config = WebConfig(web_config_file) if web_config_file else None
-        self._crowd: set[_TimedProtocol] = set()
-        site = _Site(shown, telemetry_path, healthy, ready, reload if enable_lifecycle else None, version)
-        app = site.app if config is None else _Guarded(site.app, config)
-        settings = uvicorn.Config(
-            _ended_quietly(app),
-            http=self._connection,  # type: ignore[arg-type]  # a factory will do
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=limits.idle_seconds,
-            h11_max_incomplete_event_size=limits.head_bytes,
-        )
-        self._server = _Server(settings, self._crowd)
-        self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
-        self._socket: socket.socket | None = None
-        self.address = ("", 0)
-
-    def start(self) -> None:
-        """Binds the address, raising ConfigError if that cannot be done; returns when requests are answered."""
-        self._socket = _bound(self._listen_address)
-        # Head and body are written apart. Accepted connections inherit this, which asyncio sets only on sockets whose
-        # protocol number is not 0; without it each body waits 40 ms for the client's delayed acknowledgement.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.address = self._socket.getsockname()[:2]
-        self._thread.start()
-        self._server.answers.wait()
-
-    def _serve(self) -> None:
-        try:
-            asyncio.run(self._server.serve([self._socket] if self._socket else None))
-        finally:
-            self._server.answers.set()
-
-    def _connection(self, **given: Any) -> asyncio.BaseProtocol:
-        plain = _TimedProtocol(limits=self._limits, crowd=self._crowd, web_config=self._web_config, **given)
-        context = self._web_config.now().context if self._web_config else None
-        return plain if context is None else _Secured(plain, context)
-
-    def stop(self, timeout_seconds: float) -> None:
-        """Stops listening and finishes the requests in flight; returns after at most so many seconds."""
-        self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
-
-
-class _Server(uvicorn.Server):
-    """Tells when it has started; drops, when it stops, the connections of its `crowd` that do not end."""
-
-    def __init__(self, config: uvicorn.Config, crowd: set["_TimedProtocol"]) -> None:
-        super().__init__(config)
-        self.answers = threading.Event()
-        self._crowd = crowd
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.answers.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own limit would cancel the requests in flight and log each with a traceback.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PARTING_SECONDS):
-                await super().shutdown(sockets)
-        for one in self._crowd.copy():
-            one.drop()
-        await asyncio.sleep(0.01)  # in which their requests learn that nobody waits for them
-
-
-class _Phase(Enum):
-    """What a connection is waiting for: in ANSWER for us, in all others for its client."""
-
-    HANDSHAKE = auto()
-    HEAD = auto()
-    ANSWER = auto()
-    READING = auto()
-    IDLE = auto()
-
-
-class _TimedProtocol(H11Protocol):
-    """Drops connections that do not get on with it, and one of the `crowd`, which is all there are, when it is full.
-
-    uvicorn itself waits for ever for the rest of a request's head, and for a client that does not read its answer.
-    """
-
-    _tcp: asyncio.Transport
-
-    def __init__(
-        self, *args: Any, limits: Limits, crowd: set["_TimedProtocol"], web_config: WebConfig | None, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._limits = limits
-        self._crowd = crowd
-        self._web_config = web_config
-        self._timer: asyncio.TimerHandle | None = None
-
-    def accepted(self, tcp: asyncio.Transport) -> None:
-        """Takes a place in the crowd, another's if it is full."""
-        self._tcp = tcp
-        self._enter(_Phase.HANDSHAKE)
-        if len(self._crowd) >= self._limits.connections:
-            # The one longest in the phase that holds most: a flood of one kind then drops its own, and no kind can keep
-            # all places. A request in flight goes only where such requests are more than any other kind.
-            held = Counter(one._phase for one in self._crowd)
-            dropped = min(self._crowd, key=lambda one: (-held[one._phase], one._phase is _Phase.ANSWER, one._since))
-            dropped.drop()
-        self._crowd.add(self)
-
-    def drop(self) -> None:
-        """Ends the connection at once."""
-        self.gone()
-        self._tcp.abort()
-
-    def gone(self) -> None:
-        """Gives up the place."""
-        self._crowd.discard(self)
-        self._stop_timer()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if self.scheme == "http":
-            self.accepted(transport)
-        if self._web_config is not None and not self._web_config.allows(transport.get_extra_info("peercert")):
-            transport.abort()
-            return
-        self._enter(_Phase.HEAD)
-
-    def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
-        if self._phase is _Phase.IDLE:  # the first bytes of a further request
-            self._enter(_Phase.HEAD)
-        if self._phase is _Phase.HEAD and self._is_answering():
-            self._enter(_Phase.ANSWER)
-
-    def on_response_complete(self) -> None:
-        if self._phase is _Phase.ANSWER:
-            self._enter(_Phase.IDLE)
-        super().on_response_complete()  # which may find that the next request has arrived already
-        if self._phase is _Phase.IDLE and self._is_answering():
-            self._enter(_Phase.ANSWER)
-
-    def send_400_response(self, msg: str) -> None:
-        # uvicorn's own would clash with the answer to a request whose body turns out wrong, and log a traceback.
-        self._enter(_Phase.READING)
-        if self.cycle is None or not self.cycle.response_started:
-            super().send_400_response(msg)
-        else:
-            self.transport.close()
-        if self.cycle is not None:
-            self.cycle.disconnected = True  # says no more
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._enter(_Phase.READING)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._enter(_Phase.ANSWER if self._is_answering() else _Phase.IDLE)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.gone()
-        super().connection_lost(exc)
-
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _enter(self, phase: _Phase) -> None:
-        self._phase, self._since = phase, self.loop.time()
-        self._stop_timer()
-        if phase is not _Phase.ANSWER:
-            patient = phase in {_Phase.READING, _Phase.IDLE}
-            seconds = self._limits.idle_seconds if patient else self._limits.head_seconds
-            self._timer = self.loop.call_later(seconds, self._tcp.abort)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-class _Secured(SSLProtocol):
-    """TLS around a connection, which so counts from the moment it is accepted."""
-
-    def __init__(self, inner: _TimedProtocol, context: ssl.SSLContext) -> None:
-        super().__init__(inner.loop, inner, context, None, server_side=True)  # type: ignore[arg-type]
-        self._inner = inner
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._inner.accepted(transport)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._inner.gone()
-        super().connection_lost(exc)
-
-
-def _ended_quietly(app: ASGIApp) -> ASGIApp:
-    """The same; a request that is cancelled, as happens only when the server has stopped, is no defect to be logged."""
-
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(asyncio.CancelledError):
-            await app(scope, receive, send)
-
-    return call
-
-
-class _Site:
-    """What there is to be seen, and under which paths."""
-
-    def __init__(
-        self,
         shown: Shown,
         telemetry_path: str,
+        web_config: WebConfig | None,
         healthy: Callable[[], list[str]],
         ready: Callable[[], list[str]],
         reload: Callable[[], str | None] | None,
@@ -314,7 +52,7 @@ class _Site:
         self._ready = ready
         self._reload = reload
         self._version = version
-        self.app = Starlette(
+        router = Starlette(
             routes=[
                 Route(telemetry_path, self._metrics),
                 Route("/", self._landing),
@@ -323,7 +61,8 @@ class _Site:
                 Route("/-/reload", self._reloading, methods=["POST", "PUT"]),
             ]
         )
-        self.app.router.redirect_slashes = False
+        router.router.redirect_slashes = False
+        self.app: ASGIApp = router if web_config is None else _Guarded(router, web_config)
 
     async def _metrics(self, request: Request) -> Response:
         _, exposition = self._shown.current
@@ -423,30 +162,3 @@ class _Guarded:
             await self._app(scope, receive, send_with_headers)
         else:
             await Response(status_code=401, headers={"www-authenticate": "Basic"})(scope, receive, send_with_headers)
-
-
-# What binding to IPv6 says where the machine has none.
-_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-
-
-def _bound(address: str) -> socket.socket:
-    """A socket that listens on `host:port`; without a host, or with `[::]`, on all interfaces of both families."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (port.isascii() and port.isdigit() and int(port) < 2**16):
-        raise ConfigError(f"web.listen_address: {address!r} has no port; write host:port, or :port for all interfaces")
-    try:
-        if host in {"", "::"} and socket.has_dualstack_ipv6():
-            try:
-                return socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
-            except OSError as error:
-                if host or error.errno not in _NO_IPV6:
-                    raise
-        found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104 as documented
-        family, *_, place = min(found, key=lambda one: one[0] != socket.AF_INET)  # `localhost` is 127.0.0.1 first
-        return socket.create_server((str(place[0]), int(port)), family=family)
-    except OSError as error:
-        why = (error.strerror or str(error)).partition(" (while")[0]
-        raise ConfigError(
-            f"web.listen_address: cannot listen on {address}: {why}; choose another address or stop what uses this one"
-        ) from error

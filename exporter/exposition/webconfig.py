@@ -1,6 +1,5 @@
 """TLS and basic authentication of our own port, from the web configuration file of Prometheus' exporter-toolkit."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -9,14 +8,14 @@ import logging
 import re
 import secrets
 import ssl
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from weakref import WeakValueDictionary
 
 import bcrypt
-from anyio import CancelScope, CapacityLimiter, to_thread
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from anyio import CapacityLimiter, Lock, to_thread
+from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator, model_validator
 
 from exporter import yaml_file
 from exporter.errors import ConfigError
@@ -25,20 +24,8 @@ from exporter.vendorkit.settings import Settings
 log = logging.getLogger(__name__)
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
-# So many passwords wait to be compared; more are a flood of guesses.
-_QUEUE = 64
-_CIPHERS = {
-    f"TLS_ECDHE_{key}_WITH_{theirs}": f"ECDHE-{key}-{ours}"
-    for key in ("ECDSA", "RSA")
-    for theirs, ours in {
-        "AES_128_CBC_SHA": "AES128-SHA",
-        "AES_256_CBC_SHA": "AES256-SHA",
-        "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
-        "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
-        "CHACHA20_POLY1305_SHA256": "CHACHA20-POLY1305",
-    }.items()
-}
-_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+# Passwords of one client that wait to be compared; more are a flood of guesses.
+_WAITING = 64
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
@@ -50,7 +37,7 @@ File = Annotated[Path, BeforeValidator(_in_its_directory)]
 
 
 class TlsServer(Settings):
-    """How connections to us are secured.
+    """TLS of our own port.
 
     Python cannot ask for a client certificate and let it pass unverified. RequestClientCert, which proves nothing
     about anybody, therefore does not ask; RequireAnyClientCert verifies the certificate it requires.
@@ -70,18 +57,6 @@ class TlsServer(Settings):
     client_allowed_sans: list[str] | None = None
     min_version: Literal["TLS12", "TLS13"] = "TLS12"
     max_version: Literal["TLS12", "TLS13"] = "TLS13"
-    cipher_suites: list[str] = []
-    curve_preferences: list[Literal["CurveP256", "CurveP384", "CurveP521", "X25519"]] = Field([], max_length=1)
-    prefer_server_cipher_suites: bool = True
-
-    @field_validator("cipher_suites")
-    @classmethod
-    def _known_ciphers(cls, value: list[str]) -> list[str]:
-        # Those of TLS 1.3 may be listed, as in Go; they are always on.
-        thirteen = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
-        if unknown := [name for name in value if name not in _CIPHERS and name not in thirteen]:
-            raise ValueError(f"{', '.join(unknown)}: unknown; choose from {', '.join(_CIPHERS)}")
-        return value
 
     @property
     def required(self) -> bool:
@@ -110,12 +85,6 @@ class TlsServer(Settings):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[self.min_version]
         context.maximum_version = _VERSIONS[self.max_version]
-        if not self.prefer_server_cipher_suites:
-            context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-        if ciphers := [_CIPHERS[name] for name in self.cipher_suites if name in _CIPHERS]:
-            context.set_ciphers(":".join(ciphers))
-        if self.curve_preferences:
-            context.set_ecdh_curve(_CURVES[self.curve_preferences[0]])
         try:
             # The password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(self.cert_file, self.key_file, password=b"")
@@ -140,7 +109,7 @@ _HEADERS: dict[str, tuple[str, ...]] = {
 
 
 class HttpServer(Settings):
-    """What is said in answers. `http2` is taken and has no effect: the server speaks HTTP/1.1."""
+    """Response headers. `http2` is taken and has no effect: the server speaks HTTP/1.1."""
 
     http2: bool = True
     headers: dict[str, str] = {}
@@ -227,8 +196,8 @@ class WebConfig:
         self._good = _Loaded(path, self._seen)
         self._salt = secrets.token_bytes(32)
         self._passed: dict[str, bytes] = {}
-        self._waiting: dict[CancelScope, str] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+        self._one_at_a_time = Lock()
 
     def now(self) -> _Loaded:
         """What the file says now."""
@@ -256,7 +225,7 @@ class WebConfig:
     async def admits(self, authorization: str, address: str) -> bool:
         """Whether the header names a user and the right password, or none is needed; `address` is the client's.
 
-        A bcrypt takes long on purpose: it is paid once per user and password, in another thread, one at a time.
+        A bcrypt takes long on purpose: it is paid once per user and right password, in another thread, one at a time.
         """
         users = self.now().users
         if not users:
@@ -270,26 +239,18 @@ class WebConfig:
         digest = hmac.digest(self._salt, repr((user, hashed, password)).encode(), hashlib.sha256)
         if hmac.compare_digest(self._passed.get(user, b""), digest):
             return True
-        # An unknown user's password is compared too, so that the time taken does not tell who exists.
-        right = await self._is_right(password, hashed or next(iter(users.values())), address)
+        # A client waits for its own guesses only: where one floods, another's password is the next but one.
+        turn = self._turns.setdefault(_client_of(address), Lock())
+        if turn.statistics().tasks_waiting >= _WAITING:
+            return False
+        async with turn, self._one_at_a_time:
+            # An unknown user's password is compared too, so that the time taken does not show who exists. The limiter
+            # is its own: the threads that all share may be taken by reloads.
+            compared = hashed or next(iter(users.values()))
+            right = await to_thread.run_sync(_matches, password, compared, limiter=CapacityLimiter(1))
         if right and hashed is not None:
             self._passed[user] = digest
             return True
-        return False
-
-    async def _is_right(self, password: bytes, hashed: str, address: str) -> bool:
-        """Compares in turn. Of too many, the longest waiting of the client that asks most is refused uncompared."""
-        with CancelScope() as turn:
-            self._waiting[turn] = _client_of(address)
-            if len(self._waiting) > _QUEUE:
-                asked = Counter(self._waiting.values())
-                refused = max(self._waiting, key=lambda one: asked[self._waiting[one]])
-                del self._waiting[refused]
-                refused.cancel()
-            async with self._one_at_a_time:
-                self._waiting.pop(turn, None)
-                # A limiter of its own: the threads that all share may be taken by reloads.
-                return await to_thread.run_sync(_matches, password, hashed, limiter=CapacityLimiter(1))
         return False
 
 
@@ -302,7 +263,7 @@ def _fingerprint(path: Path) -> Fingerprint:
 
 
 def _client_of(address: str) -> str:
-    """Whoever has an IPv6 address has the other 2**64 of its network as well; they count as one."""
+    """Names the client by its address; the 2**64 addresses of an IPv6 network count as one."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -344,5 +305,22 @@ def _why(error: OSError) -> str:
 def _problems(path: Path, error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_input=False, include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
-        what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(problem["type"], problem["msg"])
+        what = {"extra_forbidden": _unknown(problem["loc"]), "missing": "missing"}.get(problem["type"], problem["msg"])
         yield f"{path}: {where}: {what.removeprefix('Value error, ')}"
+
+
+# Keys of today's exporter-toolkit that are not taken, and what to do instead.
+NOT_TAKEN = {
+    "cert": "name a file: cert_file",
+    "key": "name a file: key_file",
+    "client_ca": "name a file: client_ca_file",
+    "cipher_suites": "those of min_version are used; min_version: TLS13 leaves only the newest",
+    "curve_preferences": "OpenSSL's are used",
+    "prefer_server_cipher_suites": "the server's order is preferred",
+    "rate_limit": "connections are limited anyway",
+}
+
+
+def _unknown(loc: tuple[int | str, ...]) -> str:
+    key = str(loc[-1]) if loc else ""
+    return f"not supported by this exporter; {NOT_TAKEN[key]}" if key in NOT_TAKEN else "unknown key"

@@ -90,11 +90,18 @@ sys.exit(main(sys.argv[1:]))
 class Exporter:
     """A running exporter, its configuration file and its log."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *flags: str, code: tuple[str, ...] = RUN) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *flags: str,
+        code: tuple[str, ...] = RUN,
+        before: tuple[str, ...] = (),
+    ) -> None:
         self.file = folder / "config.yaml"
         self.log = folder / "log"
         self.write(config)
-        command = [sys.executable, *code, f"--config.file={self.file}", *flags]
+        command = [*before, sys.executable, *code, f"--config.file={self.file}", *flags]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
 
@@ -515,3 +522,29 @@ def test_it_is_ready_after_every_first_poll_and_healthy_even_if_all_fail(tmp_pat
 
     assert (waiting.status_code, waiting.text) == (503, "the first poll has not finished: blueking\n")
     assert (alive.status_code, failing.status_code) == (200, 200)
+
+
+def test_more_connections_than_file_descriptors_keep_no_scraper_out_and_fill_no_log(
+    tmp_path: Path, vendors: Vendors
+) -> None:
+    limited = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
+    with exporter(tmp_path, vendors.config("blueking"), before=limited) as running, ExitStack() as crowd:
+        until(running.is_ready)
+        for _ in range(120):
+            crowd.enter_context(running.connected())
+
+        running.polls_on()
+
+        assert running.polled()["blueking"] > 0
+    assert "at most 28 connections are served; raise the limit" in running.told()
+    assert len(running.told().splitlines()) < 10
+
+
+def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(tmp_path: Path, vendors: Vendors) -> None:
+    low = ("sh", "-c", 'ulimit -S -n 64; ulimit -H -n 512; exec "$@"', "sh")
+    with exporter(tmp_path, vendors.config("blueking"), before=low) as running:
+        until(running.is_ready)
+        [limits] = re.findall("Max open files +([0-9]+)", Path(f"/proc/{running.process.pid}/limits").read_text())
+
+    assert limits == "512"
+    assert "connections are served" not in running.told()

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from exporter.exposition.port import Limits, Port
 from exporter.exposition.prometheus import Renderer
-from exporter.exposition.web import Shown, WebServer
+from exporter.exposition.web import Shown, Site
+from exporter.exposition.webconfig import WebConfig
 from tests.certificates import make_certificate
 from tests.exposition.states import NOW, a_polled_state, a_snapshot
 
-Serve = Callable[..., WebServer]
+Serve = Callable[..., Port]
 
 
 @pytest.fixture
@@ -21,32 +23,36 @@ def shown() -> Shown:
 
 
 @pytest.fixture(scope="session")
-def stopped() -> Iterator[list[WebServer]]:
+def stopped() -> Iterator[list[Port]]:
     """Servers told to stop: each takes a moment, which no test waits for."""
-    servers: list[WebServer] = []
+    servers: list[Port] = []
     yield servers
     for server in servers:
         server.stop(5)
 
 
 @pytest.fixture
-def serve(shown: Shown, stopped: list[WebServer]) -> Iterator[Serve]:
+def serve(shown: Shown, stopped: list[Port]) -> Iterator[Serve]:
     """Starts a server on loopback; what is not given takes a default."""
-    servers: list[WebServer] = []
+    servers: list[Port] = []
 
-    def start(**changes: Any) -> WebServer:
+    def start(
+        listen_address: str = "127.0.0.1:0",
+        web_config_file: Path | None = None,
+        limits: Limits | None = None,
+        **changes: Any,
+    ) -> Port:
+        web_config = WebConfig(web_config_file) if web_config_file else None
         given: dict[str, Any] = {
-            "listen_address": "127.0.0.1:0",
-            "telemetry_path": "/metrics",
-            "web_config_file": None,
-            "enable_lifecycle": False,
             "shown": shown,
+            "telemetry_path": "/metrics",
             "healthy": list,
             "ready": list,
-            "reload": lambda: None,
+            "reload": None,
             "version": "1.2.3",
         }
-        server = WebServer(**given | changes)
+        site = Site(web_config=web_config, **given | changes)
+        server = Port(site.app, listen_address, web_config=web_config, limits=limits or Limits())
         server.start()
         servers.append(server)
         return server

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_from
 
 from exporter.errors import ConfigError
+from exporter.exposition.port import Limits, Port
 from exporter.exposition.prometheus import Renderer
-from exporter.exposition.web import Limits, Shown, WebServer
+from exporter.exposition.web import Shown
 from exporter.model.reading import OpenAlerts
 from tests.builders import a_book, a_poll, an_alert
 from tests.exposition.conftest import Serve
@@ -34,11 +35,11 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def client(server: WebServer, **options: Any) -> httpx.Client:
+def client(server: Port, **options: Any) -> httpx.Client:
     return httpx.Client(base_url=f"http://127.0.0.1:{server.address[1]}", trust_env=False, timeout=10, **options)
 
 
-def connection(server: WebServer) -> socket.socket:
+def connection(server: Port) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.address[1]), timeout=10)
 
 
@@ -56,7 +57,7 @@ class Reloads:
         self.begun.release()
         assert self.done.wait(10)
 
-    def begun_at(self, server: WebServer) -> socket.socket:
+    def begun_at(self, server: Port) -> socket.socket:
         """A connection whose reload is under way."""
         raw = connection(server)
         raw.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -172,7 +173,7 @@ def test_health_and_readiness_name_the_sources_at_fault(serve: Serve) -> None:
 
 
 def test_reload_is_forbidden_unless_enabled(serve: Serve) -> None:
-    with client(serve(reload=pytest.fail)) as http:
+    with client(serve()) as http:
         assert [http.post("/-/reload").status_code, http.put("/-/reload").status_code] == [403, 403]
         assert http.get("/-/reload").status_code == 405
 
@@ -180,7 +181,7 @@ def test_reload_is_forbidden_unless_enabled(serve: Serve) -> None:
 def test_reload_tells_how_it_went(serve: Serve) -> None:
     outcomes = iter([None, "sources.aom: endpoint: missing"])
 
-    with client(serve(enable_lifecycle=True, reload=lambda: next(outcomes))) as http:
+    with client(serve(reload=lambda: next(outcomes))) as http:
         good, bad = http.post("/-/reload"), http.put("/-/reload")
 
         assert http.get("/-/reload").status_code == 405
@@ -200,12 +201,12 @@ def test_reload_tells_how_it_went(serve: Serve) -> None:
     ],
 )
 def test_no_other_sites_page_can_cause_a_reload(serve: Serve, headers: dict[str, str], status: int) -> None:
-    with client(serve(enable_lifecycle=True)) as http:
+    with client(serve(reload=lambda: None)) as http:
         assert http.post("/-/reload", headers=headers).status_code == status
 
 
 def test_a_long_reload_does_not_delay_a_scrape(serve: Serve, reloads: Reloads) -> None:
-    server = serve(enable_lifecycle=True, reload=reloads)
+    server = serve(reload=reloads)
 
     with closing(reloads.begun_at(server)), client(server) as http:
         assert http.get("/metrics").status_code == 200
@@ -228,7 +229,7 @@ def test_scrapes_are_answered_while_huge_polls_are_taken_in(serve: Serve) -> Non
 
 
 def test_stopping_finishes_the_request_in_flight_and_frees_the_port(serve: Serve, reloads: Reloads) -> None:
-    server = serve(enable_lifecycle=True, reload=reloads)
+    server = serve(reload=reloads)
     with closing(reloads.begun_at(server)) as raw:
         stopping = threading.Thread(target=server.stop, args=[10])
         stopping.start()
@@ -342,7 +343,7 @@ def ask_for_ever(raw: socket.socket) -> None:
         raw.sendall(REQUEST * 1000)
 
 
-def stuck(server: WebServer) -> socket.socket:
+def stuck(server: Port) -> socket.socket:
     """A connection whose client asks and asks, and does not read the answers."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -356,13 +357,13 @@ def stuck(server: WebServer) -> socket.socket:
     return raw
 
 
-def half_sent(server: WebServer) -> socket.socket:
+def half_sent(server: Port) -> socket.socket:
     raw = connection(server)
     raw.sendall(REQUEST[:-2])
     return raw
 
 
-def idle(server: WebServer) -> socket.socket:
+def idle(server: Port) -> socket.socket:
     raw = connection(server)
     raw.sendall(REQUEST)
     assert raw.recv(1000)
@@ -372,7 +373,7 @@ def idle(server: WebServer) -> socket.socket:
 @pytest.mark.parametrize("password", [None, "right"])
 @pytest.mark.parametrize("occupy", [connection, half_sent, idle, stuck])
 def test_connections_that_only_take_places_do_not_keep_a_scraper_out(
-    serve: Serve, huge: Shown, tmp_path: Path, occupy: Callable[[WebServer], socket.socket], password: str | None
+    serve: Serve, huge: Shown, tmp_path: Path, occupy: Callable[[Port], socket.socket], password: str | None
 ) -> None:
     web_config = tmp_path / "web.yml"
     web_config.write_text("" if password is None else f"basic_auth_users: {{ann: {hashed(password)}}}")
@@ -391,9 +392,9 @@ def test_connections_that_only_take_places_do_not_keep_a_scraper_out(
 
 @pytest.mark.parametrize("occupy", [connection, half_sent, idle, stuck])
 def test_a_reload_in_flight_outlives_connections_that_wait_for_their_clients(
-    serve: Serve, huge: Shown, reloads: Reloads, occupy: Callable[[WebServer], socket.socket]
+    serve: Serve, huge: Shown, reloads: Reloads, occupy: Callable[[Port], socket.socket]
 ) -> None:
-    server = serve(limits=Limits(connections=2), enable_lifecycle=True, reload=reloads, shown=huge)
+    server = serve(limits=Limits(connections=2), reload=reloads, shown=huge)
     with reloads.begun_at(server) as reloading, ExitStack() as flood:
         for _ in range(3):
             flood.enter_context(occupy(server))
@@ -404,7 +405,7 @@ def test_a_reload_in_flight_outlives_connections_that_wait_for_their_clients(
 
 
 def test_reloads_that_never_end_do_not_keep_a_scraper_out(serve: Serve, reloads: Reloads) -> None:
-    server = serve(limits=Limits(connections=3), enable_lifecycle=True, reload=reloads)
+    server = serve(limits=Limits(connections=3), reload=reloads)
 
     with reloads.begun_at(server) as oldest, reloads.begun_at(server), reloads.begun_at(server), client(server) as http:
         assert http.get("/metrics").status_code == 200
@@ -413,7 +414,7 @@ def test_reloads_that_never_end_do_not_keep_a_scraper_out(serve: Serve, reloads:
 
 @pytest.mark.parametrize("occupy", [connection, half_sent, idle, stuck])
 def test_stopping_waits_for_no_client_and_reports_no_defect(
-    serve: Serve, huge: Shown, caplog: pytest.LogCaptureFixture, occupy: Callable[[WebServer], socket.socket]
+    serve: Serve, huge: Shown, caplog: pytest.LogCaptureFixture, occupy: Callable[[Port], socket.socket]
 ) -> None:
     server = serve(shown=huge)
 
@@ -429,7 +430,7 @@ def test_stopping_waits_for_no_client_and_reports_no_defect(
 def test_stopping_waits_for_no_reload_and_reports_no_defect(
     serve: Serve, reloads: Reloads, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = serve(enable_lifecycle=True, reload=reloads)
+    server = serve(reload=reloads)
 
     with reloads.begun_at(server) as raw:
         server.stop(10)
@@ -480,7 +481,7 @@ def test_a_body_that_turns_out_wrong_ends_the_connection_and_is_no_defect(
 def test_a_body_that_turns_out_wrong_during_a_reload_is_answered_once(
     serve: Serve, reloads: Reloads, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = serve(enable_lifecycle=True, reload=reloads)
+    server = serve(reload=reloads)
     with closing(connection(server)) as raw:
         raw.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert reloads.begun.acquire(timeout=10)

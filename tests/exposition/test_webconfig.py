@@ -13,7 +13,7 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.exposition import webconfig
-from exporter.exposition.web import Limits, WebServer
+from exporter.exposition.port import Limits, Port
 from tests.certificates import make_certificate
 from tests.exposition.conftest import Serve
 
@@ -46,21 +46,21 @@ def trust(directory: Path, client: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def get(server: WebServer, context: ssl.SSLContext | None = None, **options: Any) -> httpx.Response:
+def get(server: Port, context: ssl.SSLContext | None = None, **options: Any) -> httpx.Response:
     """One request over a connection of its own."""
     scheme = "http" if context is None else "https"
     with httpx.Client(verify=context or False, trust_env=False, timeout=10) as http:
         return http.get(f"{scheme}://127.0.0.1:{server.address[1]}/-/healthy", **options)
 
 
-def is_let_in(server: WebServer, context: ssl.SSLContext) -> bool:
+def is_let_in(server: Port, context: ssl.SSLContext) -> bool:
     try:
         return get(server, context).status_code == 200
     except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
         return False
 
 
-def certificate_of(server: WebServer, context: ssl.SSLContext) -> bytes | None:
+def certificate_of(server: Port, context: ssl.SSLContext) -> bytes | None:
     with (
         socket.create_connection(("127.0.0.1", server.address[1]), timeout=10) as raw,
         context.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
@@ -107,8 +107,8 @@ def test_every_problem_is_told_at_once_and_no_secret(tmp_path: Path) -> None:
         (["client_ca_file: ca.pem"], "has no effect"),
         (["client_auth_type: VerifyClientCertIfGiven", "client_ca_file: ca.pem", "client_allowed_sans: [a]"], "sans"),
         (["min_version: TLS13", "max_version: TLS12"], "min_version is above max_version"),
-        (["cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]"], "TLS_RSA_WITH_RC4_128_SHA: unknown"),
-        (["curve_preferences: [X25519, CurveP256]"], "at most 1 item"),
+        (["cipher_suites: [TLS_AES_128_GCM_SHA256]"], "cipher_suites: not supported by this exporter; those of min_v"),
+        (["cert: x"], "cert: not supported by this exporter; name a file: cert_file"),
         (["client_auth_type: Sometimes"], "Input should be 'NoClientCert'"),
         (["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.key"], "client_ca_file: "),
         (
@@ -156,24 +156,6 @@ def test_tls_is_spoken_in_the_versions_allowed_and_plain_http_is_not(
         get(server)
     assert is_let_in(server, trust(directory))
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def test_cipher_suites_curves_and_their_order_can_be_chosen(directory: Path, serve: Serve) -> None:
-    server = serve(
-        web_config_file=tls_with(
-            directory,
-            "max_version: TLS12",
-            "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256]",
-            "curve_preferences: [CurveP384]",
-            "prefer_server_cipher_suites: false",
-        )
-    )
-
-    with (
-        socket.create_connection(("127.0.0.1", server.address[1]), timeout=10) as raw,
-        trust(directory).wrap_socket(raw, server_hostname="127.0.0.1") as tls,
-    ):
-        assert tls.cipher() == ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2", 256)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +233,7 @@ def test_tls_is_not_switched_off_by_an_edit(directory: Path, serve: Serve, caplo
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/-/reload", "/nothing"])
 def test_without_the_password_every_path_is_refused_with_an_empty_body(tmp_path: Path, serve: Serve, path: str) -> None:
-    server = serve(web_config_file=written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), enable_lifecycle=True)
+    server = serve(web_config_file=written(tmp_path, f"basic_auth_users: {{ann: {HASH}}}"), reload=lambda: None)
     url = f"http://127.0.0.1:{server.address[1]}{path}"
 
     with httpx.Client(trust_env=False) as http:
@@ -444,3 +426,13 @@ def test_no_password_and_no_hash_is_ever_logged(tmp_path: Path, serve: Serve, ca
     assert "became bad" in caplog.text
     assert HASH not in caplog.text
     assert "right" not in caplog.text
+
+
+def test_the_documentation_names_every_key_that_is_taken_and_every_one_that_is_not() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "web-configuration.md").read_text()
+
+    for model in (webconfig.WebFile, webconfig.TlsServer, webconfig.HttpServer):
+        for key in model.model_fields:
+            assert key in page
+    for key in webconfig.NOT_TAKEN:
+        assert f"`{key}`" in page
