@@ -83,10 +83,7 @@ class Bench:
                 started_at=NOW,
                 vendor_now=NOW,
                 duration_seconds=1.0,
-                requests=1,
-            ),
-            facts=self._source.facts,
-            backlog=self._source.backlog,
+            )
         )
         return thread_time() - began
 

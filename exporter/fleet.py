@@ -53,7 +53,6 @@ class Watch:
         self.metrics = metrics
         self.clock = VendorClock(now, anyio.current_time)
         self.book = SourceBook(_keeping(name, vendor, config, metrics))
-        self._attempts = 0
         self._bucket = Bucket(config.max_requests_per_second, anyio.current_time())
         self.client = client_for(
             vendor,
@@ -72,7 +71,6 @@ class Watch:
             book=self.book,
             now=now,
             published=published,
-            attempts=lambda: self._attempts,
             counts_from=counts_from if counts_from is not None else anyio.current_time(),
         )
         self.scope = anyio.CancelScope()
@@ -104,7 +102,6 @@ class Watch:
             raise
 
     def _observe(self, attempt: Attempt) -> None:
-        self._attempts += 1
         self.book.observe(attempt.endpoint, attempt.code, attempt.seconds)
 
 

@@ -51,7 +51,6 @@ def a_poll(*readings: Reading, error: FetchError | None = None, now: float = 60,
         started_at=at(now),
         vendor_now=at(now),
         duration_seconds=1.0,
-        requests=1,
     )
 
 

@@ -1,12 +1,13 @@
-"""Window: what to ask. OpenAlerts, Happened, Unfinished: what was read. Poll: one attempt to read a source."""
+"""Window: what to ask. OpenAlerts, Happened, Supplied, Details, Truncated: what was read. Poll: one attempt."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from exporter.errors import FetchError
-from exporter.model.alert import Alert
+from exporter.errors import FetchError, Reason
+from exporter.model.alert import Alert, Severity
+from exporter.model.facts import Fact
 from exporter.model.records import Kind, Record
 
 
@@ -72,14 +73,39 @@ class Happened(msgspec.Struct, frozen=True):
     rejected: Rejections = msgspec.field(default_factory=Rejections)
 
 
-class Unfinished(msgspec.Struct, frozen=True):
-    """Detail calls that failed or wait for a later poll: the lists are complete, their details are not."""
+class Supplied(msgspec.Struct, frozen=True):
+    """The facts that the source can supply, as far as is known now, those that detail calls feed included."""
 
-    failed: int
-    waiting: int
+    facts: frozenset[Fact]
 
 
-Reading = OpenAlerts | Happened | Unfinished
+class Details(msgspec.Struct, frozen=True):
+    """How the detail calls to one endpoint went in this poll, also where there was nothing to ask.
+
+    `facts` are those that only these calls feed: nothing is known of them before a call was answered, or a complete
+    poll had nothing to ask. `failed` counts the calls without an answer; `waiting` is how many alerts are due by then.
+    """
+
+    endpoint: str
+    facts: frozenset[Fact] = frozenset()
+    answered: int = 0
+    failed: Mapping[Reason, int] = {}
+    waiting: int = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a call failed or had to be put off: the lists are complete, their details are not."""
+        return bool(self.failed or self.waiting)
+
+
+class Truncated(msgspec.Struct, frozen=True):
+    """A list that is longer than can be walked; the vendor's own totals by severity, None where it has none."""
+
+    endpoint: str
+    open_by_severity: Mapping[Severity, int] | None = None
+
+
+Reading = OpenAlerts | Happened | Supplied | Details | Truncated
 
 
 class Poll(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,4 +120,3 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     vendor_now: datetime
     duration_seconds: float
-    requests: int

@@ -11,7 +11,7 @@ import anyio
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceUnreachable
-from exporter.model.reading import Poll, Reading, Rejections, Unfinished, Window
+from exporter.model.reading import Happened, OpenAlerts, Poll, Reading, Rejections, Window
 from exporter.polling.cadence import delay_after, first_delay
 from exporter.polling.lookback import window_after
 from exporter.state.book import SourceBook
@@ -45,7 +45,6 @@ class Poller:
         book: SourceBook,
         now: Callable[[], datetime],
         published: Callable[[], None],
-        attempts: Callable[[], int],
         counts_from: float,
     ) -> None:
         self.name = name
@@ -57,7 +56,6 @@ class Poller:
         self._clock = clock
         self._now = now
         self._published = published
-        self._attempts = attempts
         self._interval = config.interval
         self._watermark: datetime | None = None
         self._reached: datetime | None = None
@@ -97,8 +95,6 @@ class Poller:
         delay = delay_after(self._interval, failures, poll.error, took=took)
         self.book.enter(
             poll,
-            facts=self._source.facts,
-            backlog=self._source.backlog,
             clock_offset=self._clock.offset,
             next_poll=poll.started_at + max(delay, took),
         )
@@ -124,7 +120,7 @@ class Poller:
         """Logs what could not be read: one line per kind, never one per record."""
         rejected = Rejections()
         for reading in readings:
-            if not isinstance(reading, Unfinished):
+            if isinstance(reading, OpenAlerts | Happened):
                 rejected.extend(reading.rejected)
         for kind, count in rejected.counts.items():
             why = rejected.why[kind][:200]
@@ -155,7 +151,7 @@ class Poller:
         return msgspec.structs.replace(window, reached=reached)
 
     async def _read(self, started: float) -> Poll:
-        started_at, attempts = self._now(), self._attempts()
+        started_at = self._now()
         deadline = started + self._interval.total_seconds()
         self._http.begin(deadline)
         window = self._window()
@@ -175,7 +171,6 @@ class Poller:
             started_at=started_at,
             vendor_now=vendor_now,
             duration_seconds=anyio.current_time() - started,
-            requests=self._attempts() - attempts,
         )
 
     async def _readings(self, window: Window, deadline: float) -> tuple[list[Reading], FetchError | None]:

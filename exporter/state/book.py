@@ -12,7 +12,7 @@ from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.occurrence import Occurrence, What
 from exporter.model.owners import UNOWNED, OwnerRule
-from exporter.model.reading import Happened, OpenAlerts, Poll, Unfinished, Window
+from exporter.model.reading import Details, Happened, OpenAlerts, Poll, Supplied, Truncated, Window
 from exporter.model.records import Convergence, Event, Kind, Notice, Operation, kind_of
 from exporter.model.snapshot import AlertCounts, Labels, SourceState
 from exporter.state.ledger import Ledger
@@ -75,6 +75,9 @@ class SourceBook:
         self._missed: dict[str, int] = {}
         self._gauge_series = [self._labelling.admission(keeping.group_limit) for _ in range(5)]
         self._failures: Counter[Reason] = Counter()
+        self._supplied: frozenset[Fact] = frozenset()
+        self._details: dict[str, Details] = {}  # the newest of each endpoint
+        self._answering: set[str] = set()  # endpoints of details that answered, or had nothing to be asked
         self._ended: Mapping[str, Alert] = {}  # those the poll under way has read
         self.occurrences: list[Occurrence] | None = None
         """What happened and counts since somebody last emptied this list; None while nobody wants to know."""
@@ -113,8 +116,6 @@ class SourceBook:
         self,
         poll: Poll,
         *,
-        facts: frozenset[Fact] = frozenset(),
-        backlog: int = 0,
         clock_offset: timedelta | None = None,
         next_poll: datetime | None = None,
     ) -> SourceState:
@@ -132,7 +133,7 @@ class SourceBook:
         known = error is None or before.alerts is not None
         self.state = msgspec.structs.replace(
             before,
-            facts=facts,
+            facts=self._facts(),
             alerts=self._alert_counts(poll.vendor_now) if known else None,
             open_by_severity=Counter(map(attrgetter("severity"), self._open.values())) if known else {},
             up=error is None,
@@ -150,7 +151,7 @@ class SourceBook:
             records=dict(ledger.records),
             tracked={**ledger.tracked, Kind.ALERT: ledger.tracked[Kind.ALERT] + len(self._open)},
             evicted=dict(ledger.evicted),
-            backlog=backlog,
+            backlog=sum(details.waiting for details in self._details.values()),
             unmapped=dict(tally.unmapped),
             clock_offset_seconds=clock_offset.total_seconds() if clock_offset is not None else None,
         )
@@ -178,7 +179,14 @@ class SourceBook:
                     self._invalid(reading)
                 case Happened():
                     self._invalid(reading)
-                case Unfinished():
+                case Supplied():
+                    self._supplied = reading.facts
+                case Details():
+                    partial |= reading.is_partial
+                    self._details[reading.endpoint] = reading
+                    if reading.answered or (poll.error is None and not reading.is_partial):
+                        self._answering.add(reading.endpoint)
+                case Truncated():
                     partial = True
         for record in happened:
             if not isinstance(record, Alert):
@@ -187,6 +195,13 @@ class SourceBook:
             if alert.acknowledged and alert.acknowledged_at is not None:
                 self._acknowledged(alert.key, alert.acknowledged_at, window)
         return partial
+
+    def _facts(self) -> frozenset[Fact]:
+        """What the source supplies, without what is fed only by details of which none has been read so far."""
+        silent = {fact for details in self._details.values() for fact in details.facts}
+        for endpoint in self._answering:
+            silent -= self._details[endpoint].facts
+        return self._supplied - silent
 
     def _invalid(self, reading: OpenAlerts | Happened) -> None:
         for kind, count in reading.rejected.counts.items():

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from exporter.model.alert import Severity
-from exporter.model.facts import Fact, LabelSets
+from exporter.model.facts import LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings
@@ -138,14 +138,6 @@ class Source(Protocol):
 
     def read(self, window: Window) -> AsyncIterator[Reading]:
         """Yields each reading once it is complete; raises FetchError when no more can be had."""
-
-    @property
-    def facts(self) -> frozenset[Fact]:
-        """What this source can supply, as far as is known now."""
-
-    @property
-    def backlog(self) -> int:
-        """How many alerts wait for their detail call."""
 
 
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):

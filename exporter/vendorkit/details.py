@@ -1,5 +1,6 @@
 """DetailQueue: which alerts still need a second call; losing it costs calls, never correctness."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, NamedTuple, TypeVar
@@ -8,7 +9,8 @@ import anyio
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceRefused, SourceUnreachable
-from exporter.model.reading import Window
+from exporter.model.facts import Fact
+from exporter.model.reading import Details, Window
 from exporter.vendorkit.clock import NOISE
 
 T = TypeVar("T")
@@ -140,6 +142,11 @@ class Fetched(NamedTuple, Generic[T]):
     details: dict[str, T]
     failed: dict[str, FetchError]
     waiting: int
+
+    def reading(self, endpoint: str, facts: frozenset[Fact] = frozenset(), *, waiting: int | None = None) -> Details:
+        """How the calls went; `waiting` where more wait than were not tried."""
+        failed = Counter(error.reason for error in self.failed.values())
+        return Details(endpoint, facts, len(self.details), failed, self.waiting if waiting is None else waiting)
 
     def raise_if_told_to_wait(self) -> None:
         """Raises the failure that asks for the longest wait, if one asks for more than is left and none was answered.

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
 from exporter.model.alert import CloseReason, Severity
-from exporter.model.facts import Fact, LabelSets
+from exporter.model.facts import LabelSets
 from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Window
 from exporter.model.records import Kind
 from exporter.polling.poller import Poller
@@ -28,9 +28,6 @@ class AcmeConfig(SourceConfig):
 
 class ScriptedSource:
     """Plays one step per poll, the last one for ever; notes when it was asked and for which window."""
-
-    facts: frozenset[Fact] = frozenset()
-    backlog = 0
 
     def __init__(self, *steps: Step) -> None:
         self.steps = steps
@@ -93,7 +90,6 @@ def poller_for(source: ScriptedSource, **config: Any) -> Poller:
         book=a_book(),
         now=now,
         published=lambda: None,
-        attempts=lambda: 0,
         counts_from=anyio.current_time(),
     )
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from exporter.errors import Reason, SourceUnreachable
 from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.facts import Fact
 from exporter.model.owners import OwnerRule
-from exporter.model.reading import Happened, OpenAlerts, Rejections, Unfinished
+from exporter.model.reading import Details, Happened, OpenAlerts, Rejections, Supplied
 from exporter.model.records import Channel, Event, FailureReason, Kind, Notice, Suppression
 from exporter.model.snapshot import AlertCounts
 from exporter.state.book import SourceBook
@@ -26,6 +27,7 @@ from tests.builders import (
 )
 
 CRITICAL = ("critical",)
+FED = frozenset({Fact.OPERATIONS, Fact.NOTICES})
 DOWN = SourceUnreachable("no answer", reason=Reason.TIMEOUT)
 
 
@@ -206,9 +208,39 @@ def test_before_the_first_success_nothing_is_known() -> None:
 def test_details_that_are_unfinished_make_a_successful_poll_partial() -> None:
     book = a_book()
 
-    book.enter(a_poll(OpenAlerts([]), Unfinished(failed=1, waiting=2), first=True), backlog=2)
+    book.enter(a_poll(OpenAlerts([]), Details("logs", failed={Reason.TIMEOUT: 1}, waiting=2), first=True))
 
     assert (book.state.up, book.state.partial_polls, book.state.backlog) == (True, 1, 2)
+
+
+def test_what_only_details_feed_is_unknown_while_none_of_their_calls_is_answered() -> None:
+    book = a_book()
+    supplied = Supplied(frozenset({Fact.SUPPRESSED, Fact.OPERATIONS, Fact.NOTICES}))
+    facts = []
+    for logs, error in (
+        (Details("logs", FED, failed={Reason.TIMEOUT: 2}), None),
+        (Details("logs", FED, waiting=1), None),
+        (Details("logs", FED), DOWN),
+        (Details("logs", FED, answered=1, failed={Reason.TIMEOUT: 1}), None),
+        (Details("logs", FED, failed={Reason.TIMEOUT: 2}), None),
+    ):
+        facts.append(book.enter(a_poll(OpenAlerts([]), supplied, logs, error=error)).facts)
+
+    assert facts == [supplied.facts - FED] * 3 + [supplied.facts] * 2
+
+
+def test_what_only_details_feed_is_nothing_where_a_complete_poll_had_nothing_to_ask() -> None:
+    state = a_book().enter(a_poll(OpenAlerts([]), Supplied(FED), Details("logs", FED), first=True))
+
+    assert state.facts == FED
+
+
+def test_what_two_kinds_of_details_feed_is_known_once_one_of_them_is_answered() -> None:
+    denied = Details("actions", FED, failed={Reason.PERMISSION: 1})
+
+    state = a_book().enter(a_poll(OpenAlerts([]), Supplied(FED), denied, Details("logs", FED, answered=1), first=True))
+
+    assert state.facts == FED
 
 
 @pytest.mark.parametrize("baseline", [True, False])

@@ -1,5 +1,6 @@
 """What one poll of the Log Service asks, in which order."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import msgspec
 from exporter.errors import FetchError, ItemRejected, Reason, SourceUnintelligible
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Unfinished, Window
+from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Rejections, Supplied, Window
 from exporter.model.records import Kind, Record
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
@@ -38,16 +39,6 @@ class BaiduBlsSource:
         self._queue = DetailQueue(config.max_records)
         self._now = datetime.min.replace(tzinfo=UTC)
 
-    @property
-    def facts(self) -> frozenset[Fact]:
-        """Always the same: nobody acknowledges an alarm here, and none is shielded."""
-        return _FACTS
-
-    @property
-    def backlog(self) -> int:
-        """How many alerts wait for their detail call."""
-        return self._queue.backlog(self._now)
-
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """Open alerts; alerts that ended; what the executions of records tell; details that failed or wait."""
         if self._now - window.end > self._config.detail_interval:  # a clock that was set back would put calls off
@@ -75,6 +66,8 @@ class BaiduBlsSource:
         yield OpenAlerts(list(found.open.values()), found.rejected, unsure)
         yield Happened(list(found.ended.values()))
         yield found.told()
+        # Always the same: nobody acknowledges an alarm here, and none is shielded.
+        yield Supplied(_FACTS)
         if failure is not None:
             raise failure
         looked_up.raise_if_told_to_wait()
@@ -85,10 +78,16 @@ class BaiduBlsSource:
         read = await self._describe(due, found, limit=left)
         yield found.told()
         nameless = sum(1 for key, alarm in read.details.items() if alarm is None and key in found.listed)
-        failed = len(looked_up.failed) + len(read.failed) + nameless
-        waiting = max(self.backlog, looked_up.waiting)
-        if failed or waiting:
-            yield Unfinished(failed, waiting)
+        failed = Counter(error.reason for error in (*looked_up.failed.values(), *read.failed.values()))
+        if nameless:
+            failed[Reason.NOT_FOUND] += nameless
+        yield Details(
+            "describe_alarm_record",
+            _FACTS,
+            answered=len(looked_up.details) + len(read.details) - nameless,
+            failed=failed,
+            waiting=max(self._queue.backlog(self._now), looked_up.waiting),
+        )
         self._queue.prune()
         read.raise_if_told_to_wait()
 

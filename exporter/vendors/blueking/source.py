@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from exporter.errors import ItemRejected, Reason, SourceRefused, SourceUnintelligible
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Unfinished, Window
+from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Rejections, Supplied, Window
 from exporter.model.records import Kind, Notice, Record
 from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
 from exporter.vendorkit.fields import Scalar, flag, text, whole_number
@@ -42,6 +42,9 @@ LOOK_UP = 100
 # Conditions that part any list of alerts in four.
 _SEVERITIES = (*(is_in("severity", [level]) for level in (1, 2, 3)), is_not_in("severity", [1, 2, 3]))
 
+_FED_BY_LOGS = frozenset({Fact.OPERATIONS, Fact.CONVERGENCES})
+_FED_BY_ACTIONS = frozenset({Fact.NOTICES, Fact.SUPPRESSED_NOTICES})
+
 
 class BluekingSource:
     """One BlueKing Monitor, ready to be read.
@@ -63,26 +66,9 @@ class BluekingSource:
         # Up to this second flow rows tell of notices, later ones search_action does; None until it answered once.
         self._rows_tell_until: int | None = None
         self._last_told_by_row = -1
-        self._now: datetime | None = None
-
-    @property
-    def facts(self) -> frozenset[Fact]:
-        """Operations where there is a flow log; notices from handling records, or from the log of an old server."""
-        facts = {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
-        if self._reads_logs:
-            facts |= {Fact.OPERATIONS, Fact.CONVERGENCES}
-        if self._config.notices and (self._actions.is_there or self._reads_logs):
-            facts |= {Fact.NOTICES, Fact.SUPPRESSED_NOTICES}
-        return frozenset(facts)
-
-    @property
-    def backlog(self) -> int:
-        """How many alerts wait for their flow log."""
-        return self._logs.backlog(self._now) if self._now else 0
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """The alerts, then the notices, then the flow logs of alerts that changed."""
-        self._now = window.end
         listed = await self._alerts(window)
         found = await self._look_up(window, listed.rows)
         for key, row in found.rows.items():
@@ -96,29 +82,44 @@ class BluekingSource:
             unsure,
         )
         yield Happened([alert for alert in alerts if alert.close_reason is not None])
+        yield found.asked.reading("search_alert")
+        yield self._supplied()
         found.asked.raise_if_told_to_wait()
 
         denied = None
         if self._config.notices and self._actions.is_worth_asking(window.end):
             try:
                 yield await self._notices(window)
+                yield Details("search_action", _FED_BY_ACTIONS, answered=1)
             except NoSuchApi:
                 self._actions.answered(window.end, is_there=False)
+                yield Details("search_action")
                 self._unasked_since = min(_seconds(window.start), self._unasked_since or _seconds(window.start))
             except SourceRefused as error:
                 if error.reason is not Reason.PERMISSION:
                     raise
                 denied = error  # of this API only: the logs may still be read
+                yield Details("search_action", _FED_BY_ACTIONS, failed={error.reason: 1})
 
         logs: Fetched[Any] = Fetched({}, {}, 0)
         if self._reads_logs:
             happened, logs = await self._operations(window, listed.rows)
             yield happened
-        if logs.failed or logs.waiting or found.unsure:
-            yield Unfinished(len(logs.failed) + len(found.unsure), logs.waiting)
+            by_rows = frozenset() if self._actions.is_there else _FED_BY_ACTIONS
+            yield logs.reading("get_event_log", _FED_BY_LOGS | by_rows, waiting=self._logs.backlog(window.end))
+        yield self._supplied()
         logs.raise_if_told_to_wait()
         if denied is not None:
             raise denied
+
+    def _supplied(self) -> Supplied:
+        """Operations where there is a flow log; notices from handling records, or from the log of an old server."""
+        facts = {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
+        if self._reads_logs:
+            facts |= _FED_BY_LOGS
+        if self._config.notices and (self._actions.is_there or self._reads_logs):
+            facts |= _FED_BY_ACTIONS
+        return Supplied(frozenset(facts))
 
     async def _alerts(self, window: Window) -> "_Rows[AlertRow]":
         """Every alert that is open, and those that ended in the window.

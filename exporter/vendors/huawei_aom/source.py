@@ -10,7 +10,7 @@ from typing import Any
 from exporter.errors import FetchError, Reason
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Unfinished, Window
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Supplied, Window
 from exporter.model.records import Event, Kind, Notice
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
@@ -23,6 +23,7 @@ from exporter.vendors.huawei_aom.normalise import SEVERITIES, alert_reader, even
 
 _MINUTE = timedelta(minutes=1)
 _NEVER_OLD = datetime.max.replace(tzinfo=UTC)
+_FED_BY_HISTORIES = frozenset({Fact.NOTICES})
 
 
 def source_for(config: HuaweiAomConfig, http: Http) -> "HuaweiAom":
@@ -41,18 +42,6 @@ class HuaweiAom:
         self._queue = DetailQueue(config.max_records)
         self._histories = OptionalApi()
         self._asked_at = datetime.min.replace(tzinfo=UTC)
-
-    @property
-    def facts(self) -> frozenset[Fact]:
-        """Notices unless the server says that it cannot tell them; events where they are wanted."""
-        notices = self._config.notices and self._histories.is_there
-        wanted = {Fact.NOTICES: notices, Fact.EVENTS: self._config.events}
-        return frozenset(fact for fact, supplied in wanted.items() if supplied)
-
-    @property
-    def backlog(self) -> int:
-        """How many alarms wait to be asked about, of a server that can be asked."""
-        return self._queue.backlog(self._asked_at) if self._histories.is_there else 0
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """The alarms, first those active, then what became of the others; events; notices."""
@@ -77,14 +66,22 @@ class HuaweiAom:
         if failure:
             raise failure
 
+        yield self._supplied()
         if self._config.events:
             yield await self._events(window)
         if self._config.notices and self._histories.is_worth_asking(window.end):
             notices, asked = await self._notices()
             yield notices
-            if asked.failed or asked.waiting:
-                yield Unfinished(len(asked.failed), asked.waiting)
+            yield self._supplied()
+            waiting = self._queue.backlog(self._asked_at) if self._histories.is_there else 0
+            yield asked.reading("list_notified_histories", _FED_BY_HISTORIES, waiting=waiting)
             asked.raise_if_told_to_wait()
+
+    def _supplied(self) -> Supplied:
+        """Notices unless the server says that it cannot tell them; events where they are wanted."""
+        notices = self._config.notices and self._histories.is_there
+        wanted = {Fact.NOTICES: notices, Fact.EVENTS: self._config.events}
+        return Supplied(frozenset(fact for fact, supplied in wanted.items() if supplied))
 
     async def _ended(self, alarms: "_Alarms", window: Window) -> None:
         """What became of alarms that are not active. AOM does not say whether a list's window is about their start."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from exporter.errors import FetchError, Reason, SourceUnintelligible
 from exporter.model.alert import Alert
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, OpenAlerts, Reading, Unfinished, Window
+from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Supplied, Window
 from exporter.model.records import Event, Kind, Record
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import fetch_details
@@ -27,6 +27,9 @@ _PROBLEM_GROWS_FOR = timedelta(hours=2)
 # Newer versions of the API accept selectors of 2,000 characters, older ones 10,000.
 _MAX_SELECTOR = 2_000
 
+_ALWAYS = frozenset({Fact.SUPPRESSED, Fact.EVENTS})
+_FED_BY_PROBLEMS = frozenset({Fact.CONVERGENCES})
+
 
 class KeyAstromSource:
     """One environment. Between polls it remembers only what types mean and what is not worth asking again soon."""
@@ -41,21 +44,10 @@ class KeyAstromSource:
         self._problems_due = datetime.min.replace(tzinfo=UTC)
         self._has_problems = config.problems
         self._problems_answered = False
-        self._waiting = 0
-
-    @property
-    def facts(self) -> frozenset[Fact]:
-        """Suppression and events always; convergences where problems are read and the server has them."""
-        return frozenset({Fact.SUPPRESSED, Fact.EVENTS} | ({Fact.CONVERGENCES} if self._has_problems else set()))
-
-    @property
-    def backlog(self) -> int:
-        """How many look-ups wait for a later poll."""
-        return self._waiting
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """Open alerts; alerts that ended and events; look-ups that failed; convergences."""
-        failed = await self._learn_types(window.end)
+        types = await self._learn_types(window.end)
         # A list is asked for up to a poll's length after the window's end, relative to the moment of asking.
         past = window.end - window.start + self._config.interval
         if window.first:
@@ -79,7 +71,6 @@ class KeyAstromSource:
             concurrency=1,  # the server has a small pool of threads for its API; walks in parallel are refused
             until=self._http.details_until,
         )
-        self._waiting = found.waiting
         looked_up = self._normalised(event for answer in found.details.values() for event in answer.items)
         told = _latest([*told.values(), *looked_up.items])
 
@@ -87,17 +78,23 @@ class KeyAstromSource:
         unsure = {key for selector, keys in batches.items() if selector not in found.details for key in keys}
         yield OpenAlerts(is_open, opened.rejected + listed.rejected, frozenset(unsure))
         yield Happened(happened, recent.rejected + news.rejected + looked_up.rejected)
-        failed += len(found.failed)
-        if failed or found.waiting:
-            yield Unfinished(failed, found.waiting)
+        yield types
+        yield found.reading("events")
+        yield self._supplied()
         found.raise_if_told_to_wait()
         if self._config.problems and _is_due(self._problems_due, window.end):
             yield await self._convergences(past + _PROBLEM_GROWS_FOR, window.end)
+            yield self._supplied()
+            yield Details("problems", _FED_BY_PROBLEMS, answered=int(self._has_problems))
 
-    async def _learn_types(self, now: datetime) -> int:
-        """Asks what types mean, now and then; returns 1 where that failed and what was known before must do."""
+    def _supplied(self) -> Supplied:
+        """Suppression and events always; convergences where problems are read and the server has them."""
+        return Supplied(_ALWAYS | (_FED_BY_PROBLEMS if self._has_problems else frozenset()))
+
+    async def _learn_types(self, now: datetime) -> Details:
+        """Asks what types mean, now and then; where that fails, what was known before must do."""
         if not _is_due(self._types_due, now):
-            return 0
+            return Details("event_types")
         self._types_due = now + _RETRIED_AFTER
         try:
             types = await self._client.event_types()
@@ -105,11 +102,11 @@ class KeyAstromSource:
             if error.reason is Reason.AUTH or error.retry_after is not None:
                 raise  # the lists of events would be refused as well
             if error.reason not in (Reason.PERMISSION, Reason.NOT_FOUND):
-                return 1
+                return Details("event_types", failed={error.reason: 1})
         else:
             self._meanings = meanings_from(types.items, self._severities)
         self._types_due = now + _REFRESHED_EVERY
-        return 0
+        return Details("event_types", answered=1)
 
     def _normalised(self, events: Iterable[payload.Event]) -> Normalised[Alert | Event]:
         meanings = self._meanings

@@ -5,17 +5,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio
 import httpx
 
-from exporter.errors import FetchError
 from exporter.model.alert import Alert, Severity
-from exporter.model.reading import Happened, OpenAlerts, Reading, Unfinished, Window
-from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.contract import Source
-from exporter.vendorkit.http import Http
-from exporter.vendorkit.network import client_for
-from exporter.vendors.baidu_bls import VENDOR
+from exporter.model.reading import Window
+from tests.vendors.reading import Reader as AnyReader
 
 NOW = datetime(2025, 11, 1, 12, 0, tzinfo=UTC)
 BASIC: Mapping[str, Any] = {
@@ -25,31 +19,11 @@ BASIC: Mapping[str, Any] = {
 }
 
 
-class Reader:
-    """A source on a network."""
+class Reader(AnyReader):
+    """The source with settings that suffice, and others over them."""
 
     def __init__(self, network: httpx.AsyncBaseTransport, **settings: Any) -> None:
-        config = VENDOR.config.model_validate({**BASIC, **settings})
-        clock = VendorClock(lambda: NOW, anyio.current_time)
-        client = client_for(
-            VENDOR, config, network=network, clock=clock, take_permit=_at_once, observe=lambda _attempt: None
-        )
-        self.http = Http(client, config.endpoint)
-        self.source: Source = VENDOR.source(config, self.http)
-
-    async def read(self, window: Window) -> tuple[list[Reading], FetchError | None]:
-        """What was read of the window, and what ended it early."""
-        readings: list[Reading] = []
-        try:
-            async for reading in self.source.read(window):
-                readings.append(reading)  # noqa: PERF401 what came before an error has to stay
-        except FetchError as error:
-            return readings, error
-        return readings, None
-
-
-async def _at_once() -> None:
-    """No pacing."""
+        super().__init__("baidu_bls", network, {**BASIC, **settings}, lambda: NOW)
 
 
 class RecordedNetwork(httpx.AsyncBaseTransport):
@@ -88,22 +62,3 @@ def a_window(*open_alerts: str, end: datetime = NOW, minutes: float = 24 * 60, *
     start = end - timedelta(minutes=minutes)
     given = {"start": start, "end": end, "counted_from": start, "first": False, "open_alerts": known}
     return Window(**{**given, **changes})
-
-
-def open_in(readings: list[Reading]) -> OpenAlerts:
-    return next(reading for reading in readings if isinstance(reading, OpenAlerts))
-
-
-def told_in(readings: list[Reading], kind: type[Any]) -> list[Any]:
-    happened = [record for reading in readings if isinstance(reading, Happened) for record in reading.records]
-    return [record for record in happened if isinstance(record, kind)]
-
-
-def rejected_in(readings: list[Reading]) -> list[str]:
-    listed = [reading for reading in readings if isinstance(reading, OpenAlerts | Happened)]
-    counted = [(why, reading.rejected.counts[kind]) for reading in listed for kind, why in reading.rejected.why.items()]
-    return [why for why, count in counted for _ in range(count)]
-
-
-def unfinished_in(readings: list[Reading]) -> list[tuple[int, int]]:
-    return [(one.failed, one.waiting) for one in readings if isinstance(one, Unfinished)]

@@ -11,15 +11,8 @@ from exporter.model.alert import Alert
 from exporter.model.reading import OpenAlerts
 from exporter.model.records import Convergence, Notice
 from exporter.vendorkit.http import ATTEMPTS
-from tests.vendors.baidu_bls.reading import (
-    Reader,
-    RecordedNetwork,
-    a_window,
-    open_in,
-    rejected_in,
-    told_in,
-    unfinished_in,
-)
+from tests.vendors.baidu_bls.reading import Reader, RecordedNetwork, a_window
+from tests.vendors.reading import open_in, records_in, rejected_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -40,9 +33,9 @@ async def test_recorded_answers_give_the_expected_readings(name: str) -> None:
     assert ([type(error).__name__, str(error.reason)] if error else None) == expected.get("error")
     opened = [alert for reading in readings if isinstance(reading, OpenAlerts) for alert in reading.alerts]
     assert opened == msgspec.convert(expected.get("open", []), list[Alert])
-    assert told_in(readings, Alert) == msgspec.convert(expected.get("ended", []), list[Alert])
-    assert told_in(readings, Notice) == msgspec.convert(expected.get("notices", []), list[Notice])
-    assert told_in(readings, Convergence) == msgspec.convert(expected.get("convergences", []), list[Convergence])
+    assert records_in(readings, Alert) == msgspec.convert(expected.get("ended", []), list[Alert])
+    assert records_in(readings, Notice) == msgspec.convert(expected.get("notices", []), list[Notice])
+    assert records_in(readings, Convergence) == msgspec.convert(expected.get("convergences", []), list[Convergence])
     rejected = rejected_in(readings)
     assert (len(rejected) if isinstance(expected.get("rejected"), int) else rejected) == expected.get("rejected", [])
     unsure = sorted(key for reading in readings if isinstance(reading, OpenAlerts) for key in reading.unsure)

@@ -15,16 +15,8 @@ from exporter.simulation.wire import Quirk, Request, Response
 from exporter.simulation.world import Incident, World
 from exporter.vendors.baidu_bls.simulator import TRAITS, BaiduBlsSimulator, simulator_for
 from tests.rig import Rig, expected, told
-from tests.vendors.baidu_bls.reading import (
-    NOW,
-    Reader,
-    RecordedNetwork,
-    a_window,
-    open_in,
-    rejected_in,
-    told_in,
-    unfinished_in,
-)
+from tests.vendors.baidu_bls.reading import NOW, Reader, RecordedNetwork, a_window
+from tests.vendors.reading import backlog_in, open_in, records_in, rejected_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +52,7 @@ class Region:
         self.asked.clear()
         window = a_window(end=self.world.now, minutes=minutes, first=self.first, open_alerts=dict(self.open))
         readings, error = await self.reader.read(window)
-        for alert in told_in(readings, Alert):
+        for alert in records_in(readings, Alert):
             self.open.pop(alert.key, None)
         if error is None:
             self.open = {alert.key: alert for alert in open_in(readings).alerts}
@@ -178,18 +170,18 @@ async def test_an_alarm_that_ended_is_read_at_once_and_once_more() -> None:
 
     readings = await region.poll()
 
-    [ended] = told_in(readings, Alert)
+    [ended] = records_in(readings, Alert)
     assert (ended.severity, ended.close_reason, ended.ended_at) == (
         Severity.WARNING,
         CloseReason.CLOSED,
         BEGAN + timedelta(seconds=10),
     )
-    assert {(notice.channel, notice.failure) for notice in told_in(readings, Notice)} == {
+    assert {(notice.channel, notice.failure) for notice in records_in(readings, Notice)} == {
         (Channel.EMAIL, None),
         (Channel.WEBHOOK, None),
         (Channel.SMS, FailureReason.TIMEOUT),
     }
-    [convergence] = told_in(readings, Convergence)
+    [convergence] = records_in(readings, Convergence)
     assert convergence.at == BEGAN + timedelta(seconds=10)
     costs = []
     for _ in range(30):
@@ -210,7 +202,7 @@ async def test_a_result_that_comes_late_is_told_when_it_is_there_and_under_one_i
 
     notices = []
     for _ in range(20):
-        notices.append(told_in(await region.poll(), Notice))
+        notices.append(records_in(await region.poll(), Notice))
         region.advance(60)
 
     told_at = [number for number, told in enumerate(notices) if told]
@@ -224,7 +216,7 @@ async def test_what_was_held_back_is_told_as_such() -> None:
     incident = region.world.open()
     region.world.tell(incident, Channel.SMS, suppression=Suppression.FREQUENCY)
 
-    [notice] = told_in(await region.poll(), Notice)
+    [notice] = records_in(await region.poll(), Notice)
 
     assert notice.suppressed is Suppression.FREQUENCY
 
@@ -235,9 +227,10 @@ async def test_what_does_not_fit_into_a_poll_waits_oldest_first_and_is_told_of()
 
     asked, unfinished, backlogs = [], [], []
     for _ in range(3):
-        unfinished.append(unfinished_in(await region.poll()))
+        readings = await region.poll()
+        unfinished.append(unfinished_in(readings))
         asked += region.described
-        backlogs.append(region.reader.source.backlog)
+        backlogs.append(backlog_in(readings))
         region.advance(60)
 
     assert asked == [key(incident) for incident in incidents]
@@ -266,7 +259,7 @@ async def test_an_end_that_no_list_shows_is_found_by_the_detail() -> None:
 
     readings = await region.poll()
 
-    [ended] = told_in(readings, Alert)
+    [ended] = records_in(readings, Alert)
     assert (ended.key, ended.close_reason) == (key(incident), CloseReason.RECOVERED)
     assert open_in(readings).alerts == []
 
@@ -282,7 +275,7 @@ async def test_an_alarm_that_is_gone_is_left_out() -> None:
 
     assert open_in(readings).alerts == []
     assert open_in(readings).unsure == frozenset()
-    assert told_in(readings, Alert)[0].key != key(incident)
+    assert records_in(readings, Alert)[0].key != key(incident)
 
 
 async def test_details_that_fail_cost_only_themselves_and_are_asked_for_again() -> None:
@@ -294,7 +287,7 @@ async def test_details_that_fail_cost_only_themselves_and_are_asked_for_again() 
     readings = await region.poll()
 
     assert len(open_in(readings).alerts) == 2
-    assert [notice.alert_key for notice in told_in(readings, Notice)] == [key(whole)]
+    assert [notice.alert_key for notice in records_in(readings, Notice)] == [key(whole)]
     assert unfinished_in(readings) == [(1, 1)]
     region.advance(60)
     region.simulator.broken_details.clear()
@@ -341,7 +334,7 @@ async def test_alarms_that_ended_before_counting_began_cost_no_detail_call() -> 
     readings, error = await region.reader.read(window)
 
     assert error is None
-    assert [alert.key for alert in told_in(readings, Alert)] == [key(incident)]
+    assert [alert.key for alert in records_in(readings, Alert)] == [key(incident)]
     assert region.described == []
 
 
@@ -356,7 +349,7 @@ async def test_lists_of_ended_alarms_are_walked_back_to_the_window_and_no_furthe
 
     readings = await region.poll()
 
-    assert len(told_in(readings, Alert)) == 12
+    assert len(records_in(readings, Alert)) == 12
     assert region.asked.count("OK") == 3
 
 

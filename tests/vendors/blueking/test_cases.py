@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from exporter.model.alert import Alert
-from exporter.model.reading import Happened, OpenAlerts, Unfinished
+from exporter.model.reading import Happened, OpenAlerts
 from exporter.model.records import Notice, Operation
-from tests.vendors.blueking.reading import Reader, a_window, records_of
+from tests.vendors.blueking.reading import Reader, a_window
+from tests.vendors.reading import facts_in, records_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -60,17 +61,17 @@ async def test_recorded_answers_give_the_expected_readings(case: dict[str, Any])
     opened = [alert for reading in readings if isinstance(reading, OpenAlerts) for alert in reading.alerts]
     assert ([type(error).__name__, str(error.reason)] if error else None) == expected.get("error")
     assert opened == msgspec.convert(expected.get("open", []), list[Alert])
-    assert records_of(readings, Alert) == msgspec.convert(expected.get("ended", []), list[Alert])
-    assert _without_digests(records_of(readings, Notice)) == msgspec.convert(expected.get("notices", []), list[Notice])
+    assert records_in(readings, Alert) == msgspec.convert(expected.get("ended", []), list[Alert])
+    assert _without_digests(records_in(readings, Notice)) == msgspec.convert(expected.get("notices", []), list[Notice])
     operations = [{"key": "", **operation} for operation in expected.get("operations", [])]
-    assert _without_digests(records_of(readings, Operation)) == msgspec.convert(operations, list[Operation])
+    assert _without_digests(records_in(readings, Operation)) == msgspec.convert(operations, list[Operation])
     listed = [reading for reading in readings if isinstance(reading, OpenAlerts | Happened)]
     assert sum(len(reading.rejected) for reading in listed) == expected.get("rejected", 0)
     unsure = [key for reading in readings if isinstance(reading, OpenAlerts) for key in reading.unsure]
     assert unsure == expected.get("unsure", [])
-    unfinished = [[one.failed, one.waiting] for one in readings if isinstance(one, Unfinished)]
+    unfinished = [list(found) for found in unfinished_in(readings)]
     assert unfinished == ([expected["unfinished"]] if "unfinished" in expected else [])
-    assert not reader.source.facts & set(expected.get("without", ()))
+    assert not facts_in(readings) & set(expected.get("without", ()))
 
 
 def _without_digests(records: list[Any]) -> list[Any]:

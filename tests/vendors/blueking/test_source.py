@@ -11,7 +11,7 @@ import pytest
 
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import OpenAlerts, Reading, Unfinished
+from exporter.model.reading import OpenAlerts, Reading
 from exporter.model.records import Channel, FailureReason, Notice, Operation
 from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.truth import Since
@@ -19,7 +19,8 @@ from exporter.simulation.wire import Quirk, Request
 from exporter.simulation.world import Incident, World
 from exporter.vendorkit.http import ATTEMPTS
 from exporter.vendors.blueking.simulator import TRAITS, BluekingSimulator, Generation
-from tests.vendors.blueking.reading import NOW, Reader, a_window, records_of
+from tests.vendors.blueking.reading import NOW, Reader, a_window
+from tests.vendors.reading import backlog_in, facts_in, records_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -71,8 +72,8 @@ async def test_a_lively_hour_is_told_as_it_was(generation: Generation, has_actio
     for _ in range(40):
         scene.wait(30)
         readings = await scene.poll()
-        told |= {operation.key: operation for operation in records_of(readings, Operation)}
-        notices |= {notice.key: notice for notice in records_of(readings, Notice)}
+        told |= {operation.key: operation for operation in records_in(readings, Operation)}
+        notices |= {notice.key: notice for notice in records_in(readings, Notice)}
         if len(world.incidents) > 100:
             world._agenda.clear()
 
@@ -110,7 +111,7 @@ async def test_the_log_is_read_again_when_the_alert_changes() -> None:
     readings = await scene.poll()
 
     assert scene.reader.calls("get_event_log") == 3
-    assert {operation.alert_key for operation in records_of(readings, Operation)} == {key_of(lively)}
+    assert {operation.alert_key for operation in records_in(readings, Operation)} == {key_of(lively)}
     assert key_of(quiet) in keys(readings)
 
 
@@ -124,8 +125,8 @@ async def test_an_alert_that_changed_just_now_is_read_once_more_for_it_may_chang
     second = await scene.poll()
     scene.wait(30)
 
-    assert [operation.operation for operation in records_of(first, Operation)] == ["create"]
-    assert [operation.operation for operation in records_of(second, Operation)] == ["converge", "create"]
+    assert [operation.operation for operation in records_in(first, Operation)] == ["create"]
+    assert [operation.operation for operation in records_in(second, Operation)] == ["converge", "create"]
     assert not (await scene.calls_of_a_poll())["get_event_log"]
 
 
@@ -151,7 +152,7 @@ async def test_a_clock_learnt_during_the_first_poll_does_not_lose_what_happened_
     await scene.poll(first=True, counted_from=scene.world.now)
     readings = await scene.poll(first=True, counted_from=START)
 
-    assert [operation.operation for operation in records_of(readings, Operation)] == ["create"]
+    assert [operation.operation for operation in records_in(readings, Operation)] == ["create"]
 
 
 async def test_what_does_not_fit_into_a_poll_waits_for_the_next_oldest_first() -> None:
@@ -163,11 +164,11 @@ async def test_what_does_not_fit_into_a_poll_waits_for_the_next_oldest_first() -
     backlogs, unfinished = [], []
     for _ in range(3):
         readings = await scene.poll()
-        backlogs.append(scene.reader.source.backlog)
-        unfinished += [reading for reading in readings if isinstance(reading, Unfinished)]
+        backlogs.append(backlog_in(readings))
+        unfinished += unfinished_in(readings)
 
     assert backlogs == [3, 1, 0]
-    assert unfinished == [Unfinished(0, 3), Unfinished(0, 1)]
+    assert unfinished == [(0, 3), (0, 1)]
 
 
 async def test_a_log_that_lastingly_fails_costs_its_alert_alone() -> None:
@@ -178,7 +179,7 @@ async def test_a_log_that_lastingly_fails_costs_its_alert_alone() -> None:
 
     for _ in range(3):
         readings = await scene.poll()
-        assert [reading for reading in readings if isinstance(reading, Unfinished)] == [Unfinished(1, 0)]
+        assert unfinished_in(readings) == [(1, 1)]
 
     assert scene.reader.calls("get_event_log") == 4
     assert keys(readings) == {key_of(broken), key_of(sound)}
@@ -204,7 +205,7 @@ async def test_ended_alerts_beyond_that_are_asked_for_by_time() -> None:
 
     readings = await scene.poll()
 
-    assert len(records_of(readings, object)) == 11_000
+    assert len(records_in(readings, object)) == 11_000
 
 
 async def test_too_many_open_alerts_of_one_severity_fail_the_poll() -> None:
@@ -278,8 +279,8 @@ async def test_a_notice_is_told_when_its_result_is_known_however_late_and_is_rea
     scene.wait(5 * 3600)
     late = await scene.poll()
 
-    assert not records_of(early, Notice)
-    assert [(notice.channel, notice.failure) for notice in records_of(late, Notice)] == [("sms", "timeout")]
+    assert not records_in(early, Notice)
+    assert [(notice.channel, notice.failure) for notice in records_in(late, Notice)] == [("sms", "timeout")]
 
 
 async def test_a_server_without_search_action_is_asked_for_it_once_and_is_not_at_fault() -> None:
@@ -287,11 +288,11 @@ async def test_a_server_without_search_action_is_asked_for_it_once_and_is_not_at
     scene.world.tell(scene.world.open(), Channel.SMS, failure=(FailureReason.OTHER, "sms failed"))
     scene.wait(60)
 
-    first, _ = await scene.poll(), await scene.poll()
+    first, second = await scene.poll(), await scene.poll()
 
     assert scene.reader.calls("search_action") == 1
-    assert [(notice.channel, notice.failure) for notice in records_of(first, Notice)] == [("unknown", "other")]
-    assert Fact.NOTICES in scene.reader.source.facts
+    assert [(notice.channel, notice.failure) for notice in records_in(first, Notice)] == [("unknown", "other")]
+    assert Fact.NOTICES in facts_in(second)
 
 
 async def test_a_gateway_without_search_action_supplies_no_notices() -> None:
@@ -301,7 +302,7 @@ async def test_a_gateway_without_search_action_supplies_no_notices() -> None:
     readings = await scene.poll()
 
     assert keys(readings) == {key_of(incident)}
-    assert scene.reader.source.facts == {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
+    assert facts_in(readings) == {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
     assert scene.reader.calls("get_event_log") == 0
 
 
@@ -317,7 +318,7 @@ async def test_a_look_up_that_is_throttled_leaves_the_others_for_the_next_poll()
     assert refused == ATTEMPTS
     (opened,) = (reading for reading in readings if isinstance(reading, OpenAlerts))
     assert len(opened.unsure) == 1400
-    assert any(isinstance(reading, Unfinished) for reading in readings)
+    assert unfinished_in(readings)
 
 
 @pytest.mark.parametrize("total", ["9" * 5_000, -1, "many", True])
@@ -339,8 +340,8 @@ async def test_an_answer_of_another_shape_is_no_empty_log() -> None:
 
     spoilt, mended = await scene.poll(), await scene.poll()
 
-    assert Unfinished(1, 0) in spoilt
-    assert [operation.operation for operation in records_of(mended, Operation)] == ["create"]
+    assert unfinished_in(spoilt) == [(1, 1)]
+    assert [operation.operation for operation in records_in(mended, Operation)] == ["create"]
 
 
 async def test_lists_stay_when_the_notices_fail() -> None:

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from exporter.model.alert import Alert
-from exporter.model.reading import Happened, OpenAlerts, Unfinished
+from exporter.model.reading import Happened, OpenAlerts
 from exporter.model.records import Event, Notice
-from tests.vendors.huawei_aom.reading import PROJECT_ID, Reader, a_window, open_in, records_in
+from tests.vendors.huawei_aom.reading import PROJECT_ID, Reader, a_window
+from tests.vendors.reading import facts_in, open_in, records_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -64,9 +65,9 @@ async def test_recorded_answers_give_the_expected_readings(case: dict[str, Any])
     assert records_in(readings, Notice) == msgspec.convert(expected.get("notices", []), list[Notice])
     listed = [reading for reading in readings if isinstance(reading, OpenAlerts | Happened)]
     assert sum(len(reading.rejected) for reading in listed) == expected.get("rejected", 0)
-    unfinished = [[one.failed, one.waiting] for one in readings if isinstance(one, Unfinished)]
+    unfinished = [list(found) for found in unfinished_in(readings)]
     assert unfinished == ([expected["unfinished"]] if "unfinished" in expected else [])
-    assert not reader.source.facts & set(expected.get("without", ()))
+    assert not facts_in(readings) & set(expected.get("without", ()))
     if "requests" in expected:
         assert network.lists == expected["requests"]
 
@@ -84,7 +85,7 @@ async def test_an_error_is_judged_by_its_status_and_told_by_its_code_alone(recor
     assert error.reason == recorded["reason"]
     assert str(error).startswith(f"HTTP {recorded['status']}")
     assert f"({recorded['code']})" in str(error) or not recorded["code"]
-    assert len(reader.calls()) == recorded["requests"]
+    assert len(reader.codes()) == recorded["requests"]
 
 
 def test_there_are_cases() -> None:

@@ -16,7 +16,8 @@ from exporter.simulation.network import Fault, FaultKind
 from exporter.simulation.world import Incident
 from exporter.vendors.huawei_aom.simulator import IAM_USER, PROJECT_NAME, TOKEN
 from tests.rig import Rig
-from tests.vendors.huawei_aom.reading import NOW, Reader, a_window, open_in
+from tests.vendors.huawei_aom.reading import NOW, Reader, a_window
+from tests.vendors.reading import open_in
 
 pytestmark = pytest.mark.anyio
 

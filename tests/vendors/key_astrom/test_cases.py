@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from exporter.model.alert import Alert
-from exporter.model.reading import Happened, OpenAlerts, Reading, Unfinished
+from exporter.model.reading import Happened, OpenAlerts
 from exporter.model.records import Convergence, Event
 from tests.vendors.key_astrom.reading import Reader, a_window
+from tests.vendors.reading import facts_in, records_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -49,27 +50,22 @@ async def test_recorded_answers_give_the_expected_readings(name: str) -> None:
     readings, error = await reader.read(a_window(*case.get("open_alerts", ())))
 
     expected = case["expected"]
-    alerts = records_of(readings, Alert)
+    alerts = records_in(readings, Alert)
     opened = [alert for reading in readings if isinstance(reading, OpenAlerts) for alert in reading.alerts]
     assert ([type(error).__name__, str(error.reason)] if error else None) == expected.get("error")
     assert opened == msgspec.convert(expected.get("open", []), list[Alert])
     assert alerts == msgspec.convert(expected.get("ended", []), list[Alert])
-    assert records_of(readings, Event) == msgspec.convert(expected.get("events", []), list[Event])
-    assert records_of(readings, Convergence) == msgspec.convert(expected.get("convergences", []), list[Convergence])
+    assert records_in(readings, Event) == msgspec.convert(expected.get("events", []), list[Event])
+    assert records_in(readings, Convergence) == msgspec.convert(expected.get("convergences", []), list[Convergence])
     listed = [reading for reading in readings if isinstance(reading, OpenAlerts | Happened)]
     assert sum(len(reading.rejected) for reading in listed) == expected.get("rejected", 0)
     unsure = [key for reading in readings if isinstance(reading, OpenAlerts) for key in reading.unsure]
     assert unsure == expected.get("unsure", [])
-    unfinished = [[one.failed, one.waiting] for one in readings if isinstance(one, Unfinished)]
+    unfinished = [list(found) for found in unfinished_in(readings)]
     assert unfinished == ([expected["unfinished"]] if "unfinished" in expected else [])
-    assert not reader.source.facts & set(expected.get("without", ()))
+    assert not facts_in(readings) & set(expected.get("without", ()))
     if "requests" in expected:
         assert network.asked == expected["requests"]
-
-
-def records_of(readings: list[Reading], kind: type[Any]) -> list[Any]:
-    happened = [record for reading in readings if isinstance(reading, Happened) for record in reading.records]
-    return [record for record in happened if isinstance(record, kind)]
 
 
 def test_there_are_cases() -> None:
