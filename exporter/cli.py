@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     poll = command("poll", _poll, "Polls each source once and prints what was found.")
     poll.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     poll.add_argument("--format", choices=["table", "json"], default="table")
+    capture = command("capture", _capture, "Polls one source once and writes what was exchanged, cleaned, to a file.")
+    capture.add_argument("--source", required=True, metavar="NAME", help="the source to poll")
+    capture.add_argument("--out", required=True, metavar="FILE", type=Path, help="the file to write")
+    replay = command("replay", _replay, "Polls from a captured file, without network.", settings=False)
+    replay.add_argument("file", metavar="FILE", type=Path, help="a file that capture wrote")
+    replay.add_argument("--format", choices=["table", "json", "metrics"], default="table", help="default table")
     command("demo", _demo, "Runs the exporter against four simulated vendors; needs nothing else.")
     simulate = command("simulate", _simulate, "Runs only the simulated vendors.", settings=False)
     simulate.add_argument("--listen", required=True, metavar="ADDR", help="HOST:PORT to serve them on")
@@ -152,7 +158,6 @@ def _check_config(args: argparse.Namespace) -> int:
 
 
 def _poll(args: argparse.Namespace) -> int:
-    import msgspec
     from rich.console import Console
 
     config = _load(args)
@@ -168,11 +173,47 @@ def _poll(args: argparse.Namespace) -> int:
             reports = report.poll(config, names, lambda name: status.update(f"polling ... {name} is done"))
     else:
         reports = report.poll(config, names, None)
-    if args.format == "json":
+    return _print_reports(reports, args.format)
+
+
+def _print_reports(reports: Sequence["PollReport"], form: str) -> int:
+    import msgspec
+
+    if form == "json":
         _say(msgspec.json.format(msgspec.json.encode({"sources": reports}), indent=2).decode())
     else:
         _print_table(reports)
     return OK if all(each.up for each in reports) else FAILED
+
+
+def _capture(args: argparse.Namespace) -> int:
+    """Writes a capture, also of a poll that fails: that is when one is needed."""
+    from exporter import capture, logs, report
+
+    config = _load(args)
+    if args.source not in config.sources:
+        _parser().error(f"--source: no source is called {args.source}; there are {', '.join(config.sources)}")
+    logs.setup(config.log.level, config.log.format)
+    captured, state = capture.capture(config.sources[args.source], config.metrics)
+    try:
+        size = capture.write(captured, args.out)
+    except OSError as error:
+        return _refuse(f"--out: cannot write {args.out}: {error.strerror}", FAILED)
+    _print_reports([report.report_from(state)], "table")
+    _say(f"{args.out}: {len(captured.exchanges)} HTTP exchanges, {size} bytes; docs/capture.md says what is in it")
+    return OK
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from exporter import capture, logs, report
+
+    logs.setup("info", "logfmt")
+    captured = capture.read(args.file)
+    state = capture.replay(captured)
+    if args.format == "metrics":
+        _say(capture.exposition_of(state, captured.header.at).rstrip("\n"))
+        return OK if state.up else FAILED
+    return _print_reports([report.report_from(state)], args.format)
 
 
 def _print_table(reports: Sequence["PollReport"]) -> None:

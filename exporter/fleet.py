@@ -46,6 +46,7 @@ class Watch:
         counts_from: float | None = None,
         network: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], datetime] = own_now,
+        around: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda guarded: guarded,
     ) -> None:
         vendor = load_all()[config.vendor]
         self.name = name
@@ -61,6 +62,7 @@ class Watch:
             clock=self.clock,
             take_permit=self._take_permit,
             observe=self._observe,
+            around=around,
         )
         self.poller = Poller(
             name,

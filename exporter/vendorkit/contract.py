@@ -21,6 +21,7 @@ from pydantic import (
 from exporter.model.alert import Severity
 from exporter.model.facts import LabelSets
 from exporter.model.reading import Reading, Window
+from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings
 from exporter.vendorkit.transport import checked_proxy
@@ -145,7 +146,8 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
 
     `auth(config, now)` signs requests; `now()` is the vendor's clock, as far as its Date headers told it. `source`
     makes what is polled. `resolution` is the vendor's finest unit of time. `lookback(config)` is how far before the
-    start the first window reaches where the vendor has a setting for it. `endpoints` are the values of the metric
+    start the first window reaches where the vendor has a setting for it. `vocabulary`
+    holds the words it documents. `endpoints` are the values of the metric
     label; `secrets(config)` are the values that must never be seen.
     """
 
@@ -157,6 +159,7 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     labels: LabelSets
     endpoints: Sequence[str]
     resolution: timedelta
+    vocabulary: Vocabulary
     lookback: Callable[[Any], timedelta | None] = lambda _config: None
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
@@ -91,7 +92,7 @@ class DetailQueue:
         waiting = [
             (entry.queued, key) for key, entry in self._entries.items() if entry.due is not None and entry.due <= now
         ]
-        return [key for _, key in sorted(waiting)]
+        return [key for _, key in sorted(waiting, key=itemgetter(0))]  # of those that wait alike, as they are listed
 
     def is_read(self, key: str) -> bool:
         """Whether an alert's present version was read before."""

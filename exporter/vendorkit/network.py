@@ -144,8 +144,12 @@ def client_for(
     clock: VendorClock,
     take_permit: Callable[[], Awaitable[None]],
     observe: Callable[[Attempt], None],
+    around: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda guarded: guarded,
 ) -> httpx.AsyncClient:
-    """The client of one source: every attempt it makes is paced, counted, bounded and signed."""
+    """Returns the client of one source: every attempt it makes is paced, counted, bounded and signed.
+
+    `around` wraps the guarded transport: it sees each attempt signed, and each answer whole or as a FetchError.
+    """
     transport = GuardedTransport(
         network,
         clock=clock,
@@ -156,7 +160,7 @@ def client_for(
         observe=observe,
     )
     return httpx.AsyncClient(
-        transport=transport,
+        transport=around(transport),
         auth=vendor.auth(config, clock.now),
         headers={"User-Agent": f"vendor-alert-exporter/{version()}", "Accept-Encoding": "gzip"},
         timeout=None,  # noqa: S113 the transport bounds the whole attempt

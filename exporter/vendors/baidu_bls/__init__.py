@@ -10,6 +10,7 @@ from exporter.vendors.baidu_bls.auth import auth_for
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 from exporter.vendors.baidu_bls.normalise import CHANNELS, SEVERITIES, SUPPRESSIONS
 from exporter.vendors.baidu_bls.source import source_for
+from exporter.vendors.baidu_bls.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="baidu_bls",
@@ -28,4 +29,5 @@ VENDOR = Vendor(
     ),
     endpoints=("list_alarm_record", "describe_alarm_record"),
     resolution=timedelta(seconds=1),
+    vocabulary=VOCABULARY,
 )

@@ -7,6 +7,7 @@ from exporter.vendors.blueking.auth import auth_for
 from exporter.vendors.blueking.config import BluekingConfig
 from exporter.vendors.blueking.normalise import LABELS
 from exporter.vendors.blueking.source import source_for
+from exporter.vendors.blueking.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="blueking",
@@ -17,5 +18,6 @@ VENDOR = Vendor(
     labels=LABELS,
     endpoints=("search_alert", "get_event_log", "search_action"),
     resolution=timedelta(seconds=1),
+    vocabulary=VOCABULARY,
     lookback=lambda config: config.lookback,
 )

@@ -249,7 +249,9 @@ _CODES: dict[int, tuple[str, Callable[[str], FetchError]]] = {
 }
 # ESB says wrong credentials by general codes; its messages are English (legacy-bk-paas, esb/bkauth/validators.py).
 _GENERAL = {1306000, 1306406}
-_CREDENTIALS = re.compile(
+# Part of Elasticsearch's own message, which the monitor passes on.
+TOO_LONG = "window is too large"
+CREDENTIALS = re.compile(
     r"authenticat|app[ _]?code|app[ _]?secret|user token|(bk|access)_token|bk_username|authorization", re.IGNORECASE
 )
 
@@ -259,7 +261,7 @@ def _error_from(code: int | None, message: str) -> FetchError | None:
     said = f"code {code}"
     if code is None:
         return None
-    if code in _GENERAL and _CREDENTIALS.search(message):
+    if code in _GENERAL and CREDENTIALS.search(message):
         return SourceRefused(f"{said}: the credentials were refused")
     if code in _CODES:
         words, error = _CODES[code]
@@ -267,7 +269,7 @@ def _error_from(code: int | None, message: str) -> FetchError | None:
     if 1_640_000 <= code < 1_660_000:  # the gateway's codes: 16, an HTTP status, two more digits
         like = by_status(code // 100 % 1000)
         return type(like)(f"{said} of the gateway, {like}", reason=like.reason, repeat=like.repeat)
-    if "window is too large" in message:
+    if TOO_LONG in message:
         return SourceUnintelligible(f"{said}: the list is longer than the server pages", reason=Reason.TRUNCATED)
     return None
 

@@ -7,6 +7,7 @@ from exporter.vendors.huawei_aom.auth import auth_for
 from exporter.vendors.huawei_aom.config import HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import LABELS
 from exporter.vendors.huawei_aom.source import source_for
+from exporter.vendors.huawei_aom.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="huawei_aom",
@@ -17,4 +18,5 @@ VENDOR = Vendor(
     labels=LABELS,
     endpoints=("list_events", "list_notified_histories", "create_token"),
     resolution=timedelta(milliseconds=1),
+    vocabulary=VOCABULARY,
 )

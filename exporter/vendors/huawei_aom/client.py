@@ -134,7 +134,7 @@ def _page_from(decoded: Decoded[payload.EventList[payload.EventRecord], payload.
 
 _ERROR = msgspec.json.Decoder(payload.ErrorBody)
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,40}")
-_CLOCK = re.compile(r"signature expired|server time|x-sdk-date|timestamp|clock", re.IGNORECASE)
+CLOCK = re.compile(r"signature expired|server time|x-sdk-date|timestamp|clock", re.IGNORECASE)
 
 
 def judge(status: int, body: bytes) -> FetchError | None:
@@ -149,7 +149,7 @@ def judge(status: int, body: bytes) -> FetchError | None:
     codes = (said.error_code, said.error_code_of_old, said.error.code if said.error else None)
     code = next((text(code) for code in codes if code is not None), "")
     what = f" ({code})" if _CODE.fullmatch(code) else ""
-    if status == 401 and _CLOCK.search(text(said.error_msg or said.error_message)[:1000]):
+    if status == 401 and CLOCK.search(text(said.error_msg or said.error_message)[:1000]):
         return SourceRefused(f"HTTP 401{what}: the time of the signature was refused", reason=Reason.CLOCK_SKEW)
     error = by_status(status)
     return type(error)(f"{error}{what}", reason=error.reason, repeat=error.repeat)

@@ -8,6 +8,7 @@ from exporter.vendorkit.contract import Vendor
 from exporter.vendors.key_astrom.auth import auth_for
 from exporter.vendors.key_astrom.config import KeyAstromConfig
 from exporter.vendors.key_astrom.source import source_for
+from exporter.vendors.key_astrom.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="key_astrom",
@@ -23,5 +24,6 @@ VENDOR = Vendor(
     ),
     endpoints=("events", "event_types", "problems"),
     resolution=timedelta(milliseconds=1),
+    vocabulary=VOCABULARY,
     lookback=lambda config: config.lookback,
 )
