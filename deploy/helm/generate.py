@@ -4,6 +4,7 @@ Run `python deploy/helm/generate.py` after a change of values.yaml, the settings
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,11 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "service.port": {"minimum": 1, "maximum": 65535},
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "extraManifests": {"items": {"type": ["object", "string"]}},
-    "prometheusRule.disabled": {"items": {"type": "string"}},
+    "extraArgs": {"items": {"type": "string"}},
+    "revisionHistoryLimit": {"type": ["integer", "null"], "minimum": 0},
+    "serviceMonitor.targetLabels": {"items": {"type": "string"}},
+    "serviceMonitor.podTargetLabels": {"items": {"type": "string"}},
+    "podMonitor.podTargetLabels": {"items": {"type": "string"}},
     "podDisruptionBudget": {
         "properties": {
             "minAvailable": {"type": ["integer", "string"]},
@@ -40,8 +45,37 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
         "not": {"required": ["minAvailable", "maxUnavailable"]},
     },
 }
+# Keys of other charts, with what this one calls them.
+ELSEWHERE = {
+    "replicaCount": "sharding.replicas: pods with the same sources would count everything twice",
+    "replicas": "sharding.replicas: pods with the same sources would count everything twice",
+    "autoscaling": "sharding.replicas, or verticalPodAutoscaler",
+    "env": "extraEnv",
+    "extraContainer": "extraContainers",
+    "extraEnvVars": "extraEnv",
+    "extraObjects": "extraManifests",
+    "extraSecretMounts": "existingSecret, or extraVolumes and extraVolumeMounts",
+    "pod": "podLabels, podAnnotations",
+    "prometheus": "serviceMonitor, podMonitor, prometheusRule",
+    "rbac": "serviceAccount: the exporter needs no rights",
+    "secretConfig": "existingSecret",
+    "configReloader": "autoReload",
+    "serviceMonitor.labels": "additionalLabels",
+    "podMonitor.labels": "additionalLabels",
+    "prometheusRule.labels": "additionalLabels",
+    "prometheusRule.rules": "alerts, or a PrometheusRule of your own in extraManifests",
+    "prometheusRule.disabled": "alerts: {NAME: {enabled: false}}",
+    "image.pullSecrets": "imagePullSecrets, beside image",
+    "service.enabled": "sidecar.enabled, without which there is always a Service",
+}
 # Maps of text to text; other open maps are left to Kubernetes to judge.
-_TEXT_MAPS = ("annotations", "labels", "podAnnotations", "podLabels", "nodeSelector", "matchLabels")
+_TEXT_MAPS = (
+    "additionalLabels additionalRuleLabels annotations commonLabels labels matchLabels nodeSelector podAnnotations "
+    "podLabels"
+).split()
+# A vector selector of ours, or of `up`, and whether it has matchers; the first comparison with a number.
+_SELECTOR = re.compile(r"(?<![\w:])(up|(?:\w+:)?vendor_\w+(?::\w+)*)(?![\w:(])(\{?)")
+_COMPARISON = re.compile(r"([<>]=?) ([0-9.]+)")
 
 
 def outputs() -> dict[Path, str]:
@@ -49,13 +83,59 @@ def outputs() -> dict[Path, str]:
     readme = CHART / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(TABLE)
     after = rest[rest.index("\n## ") :]
-    copies = [*sorted(DEPLOY.glob("rules/*.yaml")), *sorted(DEPLOY.glob("dashboards/*.json"))]
+    copies = sorted(DEPLOY.glob("dashboards/*.json"))
     return {
         CHART / "values.schema.json": _json(schema()),
         CHART / "files" / "secrets.json": _json(secrets()),
+        CHART / "files" / "rules.json": _json(rules()),
         readme: before + TABLE + table() + after,
         **{CHART / "files" / path.relative_to(DEPLOY): path.read_text(encoding="utf-8") for path in copies},
     }
+
+
+def rules() -> dict[str, Any]:
+    """Return the rules, with marks in their expressions where values may add matchers or set a threshold."""
+    groups = _rule_groups()
+    for rule in (rule for group in groups for rule in group["rules"]):
+        if "alert" in rule and (found := _threshold(rule["expr"])):
+            rule["expr"] = f"{rule['expr'][: found.start(2)]}<threshold {found[2]}>{rule['expr'][found.end(2) :]}"
+        rule["expr"] = _SELECTOR.sub(
+            lambda found: found[1] + ("{<matchers,>" if found[2] else "<{matchers}>"), rule["expr"]
+        )
+    return {"groups": groups}
+
+
+def _rule_groups() -> list[dict[str, Any]]:
+    files = sorted(DEPLOY.glob("rules/*.yaml"))
+    return [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+
+
+def _threshold(expr: str) -> re.Match[str] | None:
+    """Return the first comparison with a number, preferably other than 0."""
+    found = list(_COMPARISON.finditer(expr))
+    return next((each for each in found if float(each[2])), found[0] if found else None)
+
+
+def _alert_changes() -> dict[str, Any]:
+    """Return the schema of what the values may change of each alert."""
+    texts = {"type": "object", "additionalProperties": {"type": "string"}}
+    duration = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}
+    alerts = {}
+    for rule in (rule for group in _rule_groups() for rule in group["rules"] if "alert" in rule):
+        usual, held = rule["labels"]["severity"], rule.get("for", "0s")
+        properties = {
+            "enabled": {"type": "boolean", "description": "Whether the alert is installed."},
+            "severity": {"type": "string", "description": f"Its label `severity`; by default {usual}."},
+            "labels": {**texts, "description": "Further labels of the alert."},
+            "for": {**duration, "description": f"How long it must hold to fire; by default {held}."},
+            "keep_firing_for": {**duration, "description": "How long it fires on; needs Prometheus 2.42 or later."},
+        }
+        if found := _threshold(rule["expr"]):
+            line = next(line.strip() for line in found.string.splitlines() if found[0] in line)
+            about = f"Replaces {found[2]} in `{line}`."
+            properties["threshold"] = {"type": "number", "minimum": 0, "description": about}
+        alerts[rule["alert"]] = {"type": "object", "additionalProperties": False, "properties": properties}
+    return alerts
 
 
 def secrets() -> dict[str, list[str]]:
@@ -94,11 +174,12 @@ def schema() -> dict[str, Any]:
             "if": {"type": "string", "pattern": "@"},
             "then": _refused("without a password: a proxy that needs one is named by a variable, from extraEnvFrom"),
         }
+    CONSTRAINTS["prometheusRule.alerts"] = {"additionalProperties": False, "properties": _alert_changes()}
     root = _section(_values(), "")
     root["properties"] |= {
         "config": _plain(settings),
         "webConfig": _plain(toolkit),
-        "global": {"type": "object", "description": "Set by a parent chart; not used."},
+        "global": {"type": "object", "description": "Set by a parent chart; of it `imageRegistry` is used."},
         "enabled": {"type": "boolean", "description": "For the `condition` of a parent chart."},
     }
     return {
@@ -199,6 +280,10 @@ def _section(values: Values, path: str) -> dict[str, Any]:
         key: _section(value, f"{path}{key}.") if isinstance(value, dict) else _documented(f"{path}{key}", *value)
         for key, value in values.items()
     }
+    for foreign, ours in ELSEWHERE.items():
+        section, _, key = foreign.rpartition(".")
+        if path.rstrip(".") == section:
+            properties[key] = _refused(f"left out here: use {ours}")
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

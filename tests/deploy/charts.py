@@ -18,6 +18,8 @@ EXAMPLES = {path.name.removesuffix("-values.yaml"): path for path in sorted(CHAR
 VERSIONS = ("1.25", "1.31", "1.37")
 # Native sidecars came with 1.29.
 VERSIONS_WITH_SIDECARS = ("1.29", "1.33", "1.37")
+# Of the Prometheus operator and of the vertical pod autoscaler.
+OF_OPERATORS = ("monitoring.coreos.com/v1", "autoscaling.k8s.io/v1")
 SECRET_FILES = "/etc/vendor-alert-exporter/secrets/"
 
 Values = dict[str, Any]
@@ -91,12 +93,12 @@ def environment(container: Manifest) -> dict[str, str]:
 
 
 def validate(manifests: list[Manifest], versions: tuple[str, ...] = VERSIONS) -> int:
-    """How many objects were checked; those of the Prometheus operator are checked for shape, having no schema here."""
+    """Return how many objects were checked; monitors are checked for shape, since they have no schema here."""
     checked = 0
     for each in manifests:
         if each["apiVersion"] == "monitoring.coreos.com/v1":
             check_monitor(each)
-        for version in versions if each["apiVersion"] != "monitoring.coreos.com/v1" else ():
+        for version in versions if each["apiVersion"] not in OF_OPERATORS else ():
             kubernetes_validate.validate(each, version, strict=True)
             checked += 1
     return checked
@@ -104,14 +106,18 @@ def validate(manifests: list[Manifest], versions: tuple[str, ...] = VERSIONS) ->
 
 def check_monitor(manifest: Manifest) -> None:
     endpoint = {"port", "path", "scheme", "honorLabels", "interval", "scrapeTimeout", "tlsConfig", "basicAuth"}
-    endpoint |= {"relabelings", "metricRelabelings"}
+    endpoint |= {"relabelings", "metricRelabelings", "authorization"}
     spec = manifest["spec"]
     if manifest["kind"] == "PrometheusRule":
         assert set(spec) == {"groups"}
         assert all(set(group) <= {"name", "interval", "rules"} and group["rules"] for group in spec["groups"])
         return
     key = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}[manifest["kind"]]
-    assert set(spec) == {key, "namespaceSelector", "selector"}
+    assert set(spec) - {"jobLabel", "targetLabels", "podTargetLabels", "sampleLimit"} == {
+        key,
+        "namespaceSelector",
+        "selector",
+    }
     assert all(set(each) <= endpoint and each["port"] == "metrics" for each in spec[key])
 
 

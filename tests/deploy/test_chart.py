@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import promql_parser
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -36,6 +37,7 @@ from tests.deploy.charts import (
     texts,
     validate,
 )
+from tests.deploy.queries import alerts
 
 CANARY = "canary-5d41402abc4b2a76"
 
@@ -63,11 +65,10 @@ def test_the_schema_is_one_that_old_helm_versions_understand() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_helm_finds_nothing_to_remark_on_an_example_but_the_lack_of_an_icon(name: str) -> None:
+def test_helm_finds_nothing_to_remark_on_an_example(name: str) -> None:
     report = helm().lint(CHART, example(name), strict=True)
 
-    assert report["errors"] == []
-    assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
+    assert (report["errors"], report["messages"]) == ([], [])
 
 
 def test_every_object_of_the_examples_is_valid_in_three_kubernetes_versions() -> None:
@@ -242,8 +243,22 @@ def checksum(manifests: list[Manifest]) -> str:
     return str(annotations["checksum/vendor-alert-exporter-config"])
 
 
-def test_a_changed_configuration_rolls_the_pod_and_nothing_else_does() -> None:
-    values = example("vendors")
+def pod_template(values: Values) -> Manifest:
+    template: Manifest = only(render(values), "Deployment")["spec"]["template"]
+    return template
+
+
+def test_a_changed_configuration_is_reloaded_by_the_pod_and_does_not_replace_it() -> None:
+    values = example("vendors") | {"autoReload": True}
+    changed = values | {"config": values["config"] | {"log": {"level": "debug"}}}
+
+    assert settings_text(render(values)) != settings_text(render(changed))
+    assert pod_template(values) == pod_template(changed)
+    assert environment(exporter_container(render(values)))["VENDOR_ALERT_EXPORTER_CONFIG__ENABLE_AUTO_RELOAD"] == "true"
+
+
+def test_without_reloading_a_changed_configuration_replaces_the_pod_and_nothing_else_does() -> None:
+    values = example("vendors") | {"autoReload": False}
     changed = values | {"config": values["config"] | {"log": {"level": "debug"}}}
 
     before, after, same = (checksum(render(each)) for each in (values, changed, values | {"podLabels": {"a": "b"}}))
@@ -308,10 +323,10 @@ def test_a_probe_can_be_replaced_or_left_out() -> None:
 
 
 def test_monitors_keep_the_labels_that_the_dashboards_need() -> None:
-    manifests = render({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}})
+    manifests = render({"serviceMonitor": {"enabled": True}})
 
     (service,) = only(manifests, "ServiceMonitor")["spec"]["endpoints"]
-    (pod,) = only(manifests, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    (pod,) = only(render({"podMonitor": {"enabled": True}}), "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert service == pod == {"port": "metrics", "path": "/metrics", "scheme": "http", "honorLabels": True}
     assert only(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= (
         only(manifests, "Service")["metadata"]["labels"].items()
@@ -323,7 +338,7 @@ def test_the_rules_and_dashboards_arrive_unchanged() -> None:
 
     groups = [
         group
-        for path in sorted(CHART.glob("files/rules/*.yaml"))
+        for path in sorted(DEPLOY.glob("rules/*.yaml"))
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
     ]
     shown = [each for each in of_kind(manifests, "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]]
@@ -334,20 +349,62 @@ def test_the_rules_and_dashboards_arrive_unchanged() -> None:
     ]
 
 
-def test_an_alert_can_be_left_out() -> None:
-    def alerts(**values: Any) -> set[str]:
-        groups = only(render({"prometheusRule": {"enabled": True, **values}}), "PrometheusRule")["spec"]["groups"]
-        return {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+def rendered_rules(**values: Any) -> list[Manifest]:
+    groups = only(render({"prometheusRule": {"enabled": True, **values}}), "PrometheusRule")["spec"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
-    unwanted = min(alerts())
 
-    assert alerts(disabled=[unwanted]) == alerts() - {unwanted}
+def rendered_alerts(**values: Any) -> dict[str, Manifest]:
+    return {rule["alert"]: rule for rule in rendered_rules(**values) if "alert" in rule}
+
+
+def test_every_alert_can_be_changed_and_left_out() -> None:
+    section = chart().schema["properties"]["prometheusRule"]["properties"]["alerts"]["properties"]
+    adjustable = {name for name, alert in section.items() if "threshold" in alert["properties"]}
+    change = {"severity": "page", "for": "7m", "labels": {"a": "b"}}
+    changes = {name: change | ({"threshold": 271828} if name in adjustable else {}) for name in alerts()}
+
+    usual = rendered_alerts()
+    changed = rendered_alerts(alerts=changes, additionalRuleLabels={"team": "operations"})
+    every_other = {name: {"enabled": False} for name in sorted(usual)[::2]}
+
+    assert section.keys() == changed.keys() == alerts().keys()
+    for name, rule in changed.items():
+        assert rule["for"] == "7m"
+        assert rule["labels"] == usual[name]["labels"] | {"severity": "page", "a": "b", "team": "operations"}
+        assert rule["expr"].count("271828") == (name in adjustable)
+    assert rendered_alerts(alerts=every_other).keys() == usual.keys() - every_other.keys()
+
+
+def test_rules_of_two_releases_read_each_their_own_series() -> None:
+    nodes: list[Any] = []
+    for rule in rendered_rules(matchLabels={"job": "own", "cluster": 'a"b'}):
+        promql_parser.walk(promql_parser.parse(rule["expr"]), nodes.append)
+
+    selectors = [getattr(node, "vector_selector", node) for node in nodes]
+    found = [
+        {(matcher.name, matcher.value) for matcher in selector.matchers.matchers}
+        for selector in selectors
+        if isinstance(selector, promql_parser.VectorSelector)
+    ]
+
+    assert len(found) > len(rendered_rules())
+    assert all({("job", "own"), ("cluster", 'a"b')} <= matchers for matchers in found)
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"replicaCount": 2}, "additional properties 'replicaCount' not allowed"),
+        ({"replicaCount": 2}, "at '/replicaCount': value must be 'left out here: use sharding.replicas"),
+        (
+            {"serviceMonitor": {"labels": {}}},
+            "at '/serviceMonitor/labels': value must be 'left out here: use additional",
+        ),
+        ({"prometheusRule": {"alerts": {"VendorAlertsStorm": {}}}}, "'VendorAlertsStorm' not allowed"),
+        ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "every sample would be scraped twice"),
+        ({"podDisruptionBudget": {"minAvailable": 1}}, "write {maxUnavailable: 1}"),
+        ({"podDisruptionBudget": {"maxUnavailable": 0}}, "write {maxUnavailable: 1}"),
+        ({"podDisruptionBudget": {"minAvailable": "100%"}, "sharding": {"replicas": 3}}, "write {maxUnavailable: 1}"),
         ({"config": {"web": {"listen_address": ":1"}}}, "'listen_address' not allowed"),
         ({"config": {"shard": {"total": 2}}}, "'shard' not allowed"),
         ({"config": {"sources": {"a": {"vendor": "acme"}}}}, "value must be one of 'baidu_bls'"),
@@ -364,6 +421,58 @@ def test_what_cannot_work_is_refused_with_its_reason(values: Values, said: str) 
         render(values)
 
     assert said in str(refusal.value)
+
+
+@given(value=st.one_of(st.booleans(), st.none(), st.integers(-(2**53), 2**53), st.floats(-1e9, 1e9), st.text("ab:1 ")))
+@settings(max_examples=50, deadline=None)
+def test_a_variable_of_any_type_becomes_the_text_that_was_written(value: Any) -> None:
+    container = exporter_container(render({"extraEnv": [{"name": "A", "value": value}]}))
+
+    text = environment(container)["A"]
+
+    assert isinstance(text, str)
+    assert text == value if isinstance(value, str) else yaml.safe_load(text) == value
+
+
+def test_variables_from_elsewhere_stay_as_they_are() -> None:
+    secret = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+
+    assert secret in exporter_container(render({"extraEnv": [secret]}))["env"]
+
+
+def test_every_object_carries_the_common_labels_and_stands_in_the_namespace_wanted() -> None:
+    for name in EXAMPLES:
+        values = example(name) | {"commonLabels": {"team": "db"}, "namespaceOverride": "elsewhere"}
+
+        for manifest in render(values):
+            assert manifest["metadata"]["labels"]["team"] == "db"
+            assert manifest["metadata"]["namespace"] == "elsewhere"
+
+
+def test_a_global_registry_is_where_every_image_comes_from() -> None:
+    values = {"global": {"imageRegistry": "registry.example.com"}, "image": {"registry": "other.example.com"}}
+
+    images = [each["image"] for pod in pods(render(values)) for each in pod["containers"]]
+
+    assert len(images) == 2
+    assert all(image.startswith("registry.example.com/") for image in images)
+
+
+def test_on_openshift_no_user_or_group_is_asked_for() -> None:
+    for pod in pods(render(example("openshift"))):
+        asked = [pod["securityContext"], *(each["securityContext"] for each in pod["containers"])]
+        assert not any({"runAsUser", "runAsGroup", "fsGroup"} & set(each) for each in asked)
+
+
+def test_where_what_the_exporter_may_reach_is_restricted_it_can_still_resolve_names() -> None:
+    rules = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+
+    def egress(**values: Any) -> list[Any]:
+        policy = only(render({"networkPolicy": {"enabled": True, "egress": rules, **values}}), "NetworkPolicy")
+        return list(policy["spec"]["egress"])
+
+    assert {port["port"] for port in egress()[0]["ports"]} == {53}
+    assert egress()[1:] == egress(egressToDNS=False) == rules
 
 
 def test_the_notes_say_how_to_look_and_warn_when_nothing_is_configured() -> None:

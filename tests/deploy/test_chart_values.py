@@ -15,12 +15,17 @@ from tests.deploy.charts import (
 # Control characters are refused, since YAML cannot hold them.
 printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
 names = st.from_regex("[a-z]([a-z0-9-]{0,60}[a-z0-9])?", fullmatch=True)
+scalars = st.one_of(st.booleans(), st.none(), st.integers(-(10**12), 10**12), st.floats(-1e6, 1e6))
 label_maps = st.dictionaries(names.map(lambda name: f"example.com/{name[:60]}"), names, max_size=3)
 monitors = st.fixed_dictionaries(
     {"enabled": st.booleans()},
     optional={
-        "labels": label_maps,
+        "additionalLabels": label_maps,
         "namespace": names,
+        "jobLabel": names,
+        "podTargetLabels": st.lists(names, max_size=2),
+        "sampleLimit": st.integers(0, 10**9),
+        "authorization": st.just({"credentials": {"name": "a", "key": "b"}}),
         "interval": st.sampled_from(["15s", "1m"]),
         "honorLabels": st.booleans(),
         "tlsConfig": st.just({"insecureSkipVerify": True}),
@@ -90,7 +95,9 @@ accepted = st.fixed_dictionaries(
         "tolerations": st.lists(st.fixed_dictionaries({"key": names, "operator": st.just("Exists")}), max_size=2),
         "affinity": st.sampled_from([{}, {"nodeAffinity": {}}]),
         "priorityClassName": names,
-        "extraEnv": st.lists(st.fixed_dictionaries({"name": names, "value": printable}), max_size=2),
+        "extraEnv": st.lists(
+            st.fixed_dictionaries({"name": names, "value": st.one_of(printable, scalars)}), max_size=2
+        ),
         "extraEnvFrom": st.lists(
             st.fixed_dictionaries({"secretRef": st.fixed_dictionaries({"name": names})}), max_size=2
         ),
@@ -106,7 +113,21 @@ accepted = st.fixed_dictionaries(
             ),
             max_size=2,
         ),
-        "podDisruptionBudget": st.sampled_from([{}, {"minAvailable": 1}, {"maxUnavailable": "50%"}]),
+        "podDisruptionBudget": st.sampled_from([{}, {"minAvailable": 0}, {"maxUnavailable": "50%"}]),
+        "verticalPodAutoscaler": st.fixed_dictionaries(
+            {"enabled": st.booleans()}, optional={"containerPolicy": st.just({"minAllowed": {"memory": "1Gi"}})}
+        ),
+        "namespaceOverride": names,
+        "commonLabels": label_maps,
+        "annotations": label_maps,
+        "autoReload": st.booleans(),
+        "revisionHistoryLimit": st.sampled_from([0, 5, None]),
+        "terminationGracePeriodSeconds": st.integers(0, 10**7),
+        "dnsPolicy": st.sampled_from(["", "Default", "ClusterFirst"]),
+        "dnsConfig": st.sampled_from([{}, {"options": [{"name": "ndots", "value": "1"}]}]),
+        "hostAliases": st.sampled_from([[], [{"ip": "10.0.0.1", "hostnames": ["a"]}]]),
+        "extraArgs": st.lists(printable, max_size=2),
+        "extraInitContainers": st.lists(st.fixed_dictionaries({"name": names, "image": names}), max_size=2),
         "networkPolicy": st.fixed_dictionaries(
             {"enabled": st.booleans()},
             optional={
@@ -115,8 +136,14 @@ accepted = st.fixed_dictionaries(
             },
         ),
         "serviceMonitor": monitors,
-        "podMonitor": monitors,
-        "prometheusRule": st.fixed_dictionaries({"enabled": st.booleans()}, optional={"labels": label_maps}),
+        "prometheusRule": st.fixed_dictionaries(
+            {"enabled": st.booleans()},
+            optional={
+                "additionalLabels": label_maps,
+                "additionalRuleLabels": label_maps,
+                "matchLabels": st.dictionaries(st.sampled_from(["job", "cluster"]), printable, max_size=2),
+            },
+        ),
         "dashboards": st.fixed_dictionaries({"enabled": st.booleans()}, optional={"annotations": label_maps}),
     },
 )

@@ -20,7 +20,14 @@ app.kubernetes.io/name: {{ include "vendor-alert-exporter.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{- define "vendor-alert-exporter.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride | quote }}
+{{- end }}
+
 {{- define "vendor-alert-exporter.labels" -}}
+{{- with omit .Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- toYaml . }}
+{{ end -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "vendor-alert-exporter.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -34,7 +41,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "vendor-alert-exporter.image" -}}
 {{- with .Values.image }}
-{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- with default .registry (dig "imageRegistry" "" (default dict $.Values.global)) }}{{ . }}/{{ end }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
 {{- with .digest }}@{{ . }}{{ end }}
 {{- end }}
 {{- end }}
@@ -69,10 +76,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   scheme: {{ include "vendor-alert-exporter.scheme" . }}
   honorLabels: {{ $monitor.honorLabels }}
 {{- end }}
-{{- range $key := list "interval" "scrapeTimeout" "tlsConfig" "basicAuth" "relabelings" "metricRelabelings" }}
+{{- range $key := list "interval" "scrapeTimeout" "tlsConfig" "basicAuth" "authorization" "relabelings" "metricRelabelings" }}
   {{- with index $monitor $key }}
   {{- dict $key . | toYaml | nindent 2 }}
   {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What stands beside the endpoints in the spec of either monitor. */}}
+{{- define "vendor-alert-exporter.monitorOptions" -}}
+{{- range $key := list "jobLabel" "targetLabels" "podTargetLabels" "sampleLimit" }}
+{{- with index $ $key }}
+{{ dict $key . | toYaml }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* An object that Prometheus selects: its metadata; takes the context and the section of values. */}}
+{{- define "vendor-alert-exporter.monitoringMetadata" -}}
+{{- $section := index . 1 }}
+{{- with index . 0 -}}
+name: {{ include "vendor-alert-exporter.fullname" . | quote }}
+namespace: {{ with $section.namespace }}{{ quote . }}{{ else }}{{ include "vendor-alert-exporter.namespace" . }}{{ end }}
+labels:
+  {{- mergeOverwrite (include "vendor-alert-exporter.labels" . | fromYaml) $section.additionalLabels | toYaml | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -97,6 +124,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if and .Values.existingConfigMap .Values.config }}
 {{- fail "existingConfigMap and config exclude each other: keep one" }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
+{{- fail "podMonitor.enabled: with serviceMonitor.enabled as well every sample would be scraped twice: keep one" }}
+{{- end }}
+{{- with .Values.podDisruptionBudget }}
+{{- $single := not (include "vendor-alert-exporter.isSharded" $) }}
+{{- if or (has (toString .maxUnavailable) (list "0" "0%")) (eq (toString .minAvailable) "100%") (and $single (hasKey . "minAvailable") (not (has (toString .minAvailable) (list "0" "0%")))) }}
+{{- fail "podDisruptionBudget: it would never let the pod be evicted, and no node that runs it could be drained: write {maxUnavailable: 1}" }}
+{{- end }}
 {{- end }}
 {{- if .Values.sidecar.enabled }}
 {{- if include "vendor-alert-exporter.isSharded" . }}

@@ -4,12 +4,17 @@
 - name: {{ .Chart.Name | quote }}
   image: {{ include "vendor-alert-exporter.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  {{- if .Values.demo.enabled }}
-  args: [demo, --config.file=/etc/vendor-alert-exporter/config/config.yaml]
+  {{- with concat (ternary (list "demo" "--config.file=/etc/vendor-alert-exporter/config/config.yaml") list .Values.demo.enabled) .Values.extraArgs }}
+  args:
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   env:
     - name: VENDOR_ALERT_EXPORTER_CONFIG__FILE
       value: /etc/vendor-alert-exporter/config/config.yaml
+    {{- if .Values.autoReload }}
+    - name: VENDOR_ALERT_EXPORTER_CONFIG__ENABLE_AUTO_RELOAD
+      value: "true"
+    {{- end }}
     - name: VENDOR_ALERT_EXPORTER_WEB__LISTEN_ADDRESS
       value: "{{ if $loopback }}127.0.0.1{{ end }}:{{ .Values.containerPort }}"
     {{- if .Values.webConfig }}
@@ -21,8 +26,13 @@
     - name: VENDOR_ALERT_EXPORTER_SHARD__TOTAL
       value: {{ .Values.sharding.replicas | quote }}
     {{- end }}
-    {{- with .Values.extraEnv }}
-    {{- toYaml . | nindent 4 }}
+    {{- range .Values.extraEnv }}
+    {{- $variable := . }}
+    {{- if and (hasKey . "value") (not (kindIs "string" .value)) }}
+    {{- $text := ternary "" (toJson .value) (kindIs "invalid" .value) }}
+    {{- $variable = mergeOverwrite (deepCopy (omit . "value")) (dict "value" $text) }}
+    {{- end }}
+    {{- list $variable | toYaml | nindent 4 }}
     {{- end }}
   {{- with .Values.extraEnvFrom }}
   envFrom:
@@ -132,17 +142,19 @@ httpGet:
 {{- end }}
 {{- end }}
 
+{{/* Replaces the pod where nothing else brings it a changed configuration. */}}
 {{- define "vendor-alert-exporter.configChecksum" -}}
+{{- if not .Values.autoReload -}}
 checksum/vendor-alert-exporter-config: {{ toYaml .Values.config | sha256sum }}
+{{- end }}
 {{- end }}
 
 {{- define "vendor-alert-exporter.podTemplate" -}}
 metadata:
+  {{- with mergeOverwrite (include "vendor-alert-exporter.configChecksum" . | fromYaml) .Values.podAnnotations }}
   annotations:
-    {{- include "vendor-alert-exporter.configChecksum" . | nindent 4 }}
-    {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- end }}
   labels:
     {{- mergeOverwrite (deepCopy .Values.podLabels) (include "vendor-alert-exporter.labels" . | fromYaml) | toYaml | nindent 4 }}
 spec:
@@ -157,6 +169,10 @@ spec:
   securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- with .Values.extraInitContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   containers:
     {{- include "vendor-alert-exporter.container" . | nindent 4 }}
     {{- with .Values.extraContainers }}
@@ -164,7 +180,7 @@ spec:
     {{- end }}
   volumes:
     {{- include "vendor-alert-exporter.volumes" . | nindent 4 }}
-  {{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" }}
+  {{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "terminationGracePeriodSeconds" "dnsPolicy" "dnsConfig" "hostAliases" }}
   {{- with index $.Values $key }}
   {{- dict $key . | toYaml | nindent 2 }}
   {{- end }}

@@ -26,7 +26,7 @@
 {{ include "vendor-alert-exporter.volumes" . }}
 {{- end }}
 
-{{/* Below the pod's `annotations:`: a changed configuration rolls the pod. */}}
+{{/* Below the pod's `annotations:`; empty where a changed configuration is reloaded rather than rolled out. */}}
 {{- define "vendor-alert-exporter.sidecar.annotations" -}}
 {{ include "vendor-alert-exporter.configChecksum" . }}
 {{- end }}
