@@ -227,6 +227,7 @@ class Daemon:
                 await self._news.wait()
             self._news = anyio.Event()
             await self._render_now()
+            await anyio.sleep(self._renderer.rest_seconds)
 
     async def _render_now(self) -> None:
         self._shown.show(*await anyio.to_thread.run_sync(self._rendered))
@@ -236,13 +237,14 @@ class Daemon:
     def _rendered(self) -> tuple[Snapshot, Exposition]:
         snapshot = Snapshot(
             at=own_now(),
+            moment=time.monotonic(),  # the event loop's clock
             sources=[watch.book.state for watch in self._fleet.watches.values()],
             group_by=self._config.metrics.group_by,
             owned=bool(self._config.metrics.owners),
             reload=self._reloaded,
             deliveries=self._push.deliveries() if self._push is not None else None,
         )
-        return snapshot, self._renderer.render(snapshot, snapshot.at)
+        return snapshot, self._renderer.render(snapshot)
 
 
 def _on_the_way_out() -> None:

@@ -92,8 +92,10 @@ def list_requests(rig: Rig) -> int:
 def scraped(*rigs: Rig) -> list[set[str]]:
     """The lines about alerts that `/metrics` shows of each source, and whether it is up."""
     reload = ReloadState(successful=True, succeeded_at=START)
-    snapshot = Snapshot(at=rigs[0].now(), sources=[rig.watch.book.state for rig in rigs], reload=reload)
-    lines = Renderer(version="", revision="").render(snapshot, rigs[0].now()).text.whole.decode().splitlines()
+    snapshot = Snapshot(
+        at=rigs[0].now(), moment=anyio.current_time(), sources=[rig.watch.book.state for rig in rigs], reload=reload
+    )
+    lines = Renderer(version="", revision="").render(snapshot).text.body(0).decode().splitlines()
     wanted = [line for line in lines if line.startswith(("vendor_alert", "vendor_source_up"))]
     return [{line for line in wanted if f'source="{rig.simulator.vendor}"' in line} for rig in rigs]
 

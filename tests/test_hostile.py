@@ -9,6 +9,7 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import anyio
 import msgspec
 import pytest
 import trio
@@ -257,12 +258,13 @@ def assert_can_be_told(rig: Rig) -> None:
     """What a scraper and a person would see: the parsers of Prometheus take it in both formats."""
     snapshot = Snapshot(
         at=rig.now(),
+        moment=anyio.current_time(),
         sources=[rig.watch.book.state],
         group_by=list(Grouping),
         reload=ReloadState(successful=True, succeeded_at=START),
     )
-    exposition = RENDERER.render(snapshot, snapshot.at)
-    text, openmetrics = (each.whole.decode("utf-8", "strict") for each in (exposition.text, exposition.openmetrics))
+    exposition = RENDERER.render(snapshot)
+    text, openmetrics = (each.body(0).decode("utf-8", "strict") for each in (exposition.text, exposition.openmetrics))
     plain = list(text_from(text))
     list(openmetrics_from(openmetrics))
     assert_values_are_finite(text)
@@ -272,7 +274,7 @@ def assert_can_be_told(rig: Rig) -> None:
             for value in sample.labels.values():
                 assert len(value) <= LONGEST_VALUE
                 assert not HIDDEN.search(value)
-    page = landing.page(snapshot, snapshot.at, "1", "/metrics")
+    page = landing.page(snapshot, snapshot.at, 0.0, "1", "/metrics")
     assert "<script" not in page
     page.encode("utf-8", "strict")
 
@@ -413,8 +415,10 @@ async def hostile_exposition(vendor: str, settings_: Mapping[str, Any]) -> bytes
         assert Reason.INTERNAL not in rig.watch.book.state.poll_failures, name
     assert_can_be_told(rig)
     reload = ReloadState(successful=True, succeeded_at=START)
-    snapshot = Snapshot(at=rig.now(), sources=[rig.watch.book.state], group_by=[], reload=reload)
-    return RENDERER.render(snapshot, snapshot.at).text.whole
+    snapshot = Snapshot(
+        at=rig.now(), moment=anyio.current_time(), sources=[rig.watch.book.state], group_by=[], reload=reload
+    )
+    return RENDERER.render(snapshot).text.body(0)
 
 
 @pytest.mark.parametrize(("vendor", "settings_"), CASES[:4] + CASES[5:], ids=[*VENDORS, "key_astrom-problems"])

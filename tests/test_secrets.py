@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import anyio
 import bcrypt
 import httpx
 import pytest
@@ -164,11 +165,16 @@ def test_no_failed_poll_shows_a_secret(
 
     def look_at(rig: Rig, when: str) -> None:
         state = rig.watch.book.state
-        snapshot = Snapshot(at=rig.now(), sources=[state], reload=ReloadState(successful=True, succeeded_at=START))
-        exposition = renderer.render(snapshot, snapshot.at)
-        search.through(exposition.text.whole.decode(), f"the metrics after {when}")
-        search.through(exposition.openmetrics.whole.decode(), f"the OpenMetrics after {when}")
-        search.through(landing.page(snapshot, snapshot.at, "1", "/metrics"), f"the page after {when}")
+        snapshot = Snapshot(
+            at=rig.now(),
+            moment=anyio.current_time(),
+            sources=[state],
+            reload=ReloadState(successful=True, succeeded_at=START),
+        )
+        exposition = renderer.render(snapshot)
+        search.through(exposition.text.body(0).decode(), f"the metrics after {when}")
+        search.through(exposition.openmetrics.body(0).decode(), f"the OpenMetrics after {when}")
+        search.through(landing.page(snapshot, snapshot.at, 0.0, "1", "/metrics"), f"the page after {when}")
         search.through(repr((state, rig.config, rig.watch.config)), f"the state after {when}")
         told = capsys.readouterr().err
         assert told.startswith("ts=")
@@ -211,8 +217,13 @@ def test_no_poll_that_succeeds_shows_a_secret(vendor: str, capsys: pytest.Captur
         await rig.polls(2)
         assert rig.watch.book.state.up
         state = rig.watch.book.state
-        snapshot = Snapshot(at=rig.now(), sources=[state], reload=ReloadState(successful=True, succeeded_at=START))
-        text = Renderer(version="1", revision="2").render(snapshot, snapshot.at).text.whole.decode()
+        snapshot = Snapshot(
+            at=rig.now(),
+            moment=anyio.current_time(),
+            sources=[state],
+            reload=ReloadState(successful=True, succeeded_at=START),
+        )
+        text = Renderer(version="1", revision="2").render(snapshot).text.body(0).decode()
         auth = rig.config.auth  # type: ignore[attr-defined]
         return [getattr(auth, name).read() for name in auth.secret_names() if getattr(auth, name)], text
 

@@ -1,8 +1,8 @@
 """Every metric in one table: name, unit, help, labels, samples. Outputs know only this table and the snapshot."""
 
+import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Generic, Literal, TypeVar
 
@@ -57,9 +57,9 @@ class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
 
     `labels` follow on `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well, an `owned`
     one the label `owner` where owners are configured: rows too short for them have "" there. `needs` is what a source
-    must be able to supply. `perishable` families describe the present and are withdrawn when they become stale. `merge`
-    unites rows whose labels became equal by being cut. `unit` is in the notation of UCUM, as OpenTelemetry uses it, and
-    never `1`: receivers would append `_ratio`.
+    must be able to supply. `perishable` families describe the present: of a stale source they have the rows `if_stale`,
+    mostly none. `merge` unites rows whose labels became equal by being cut. `unit` is in the notation of UCUM, as
+    OpenTelemetry uses it, and never `1`: receivers would append `_ratio`.
     """
 
     name: str
@@ -70,27 +70,27 @@ class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
     owned: bool = False
     needs: Fact | None = None
     perishable: bool = False
+    if_stale: Sequence[Sample] = ()
     help: str
     samples: Callable[[Of], Iterable[Sample]]
     merge: Callable[[Value, Value], Value] = added
 
 
-def stale_at(state: SourceState) -> datetime | None:
-    """When what is known of open alerts becomes too old to be told; None before the first success."""
-    return state.last_success and state.last_success + timedelta(seconds=state.stale_after_seconds)
+def stale_at(state: SourceState) -> float:
+    """When what is known of open alerts becomes too old to be shown, by the monotonic clock."""
+    return math.inf if state.succeeded is None else state.succeeded + state.stale_after_seconds
 
 
-def is_stale(state: SourceState, now: datetime) -> bool:
+def is_stale(state: SourceState, now: float) -> bool:
     """Whether the source has not succeeded for so long that its gauges about alerts are withdrawn."""
-    at = stale_at(state)
-    return at is not None and now >= at
+    return now >= stale_at(state)
 
 
 def samples_of(family: Family[SourceState], state: SourceState, *, stale: bool) -> Iterable[Sample]:
     """The family's rows of one source; none where the source cannot supply them, knows nothing yet or is stale."""
-    if (family.needs is not None and family.needs not in state.facts) or (family.perishable and stale):
+    if family.needs is not None and family.needs not in state.facts:
         return ()
-    return family.samples(state)
+    return family.if_stale if family.perishable and stale else family.samples(state)
 
 
 Alerts = Callable[[AlertCounts, LabelSets], Iterable[Sample]]
@@ -339,7 +339,9 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_up",
         unit="{source}",
-        help="1 if the last poll of the source succeeded, 0 before the first and after a failure.",
+        perishable=True,
+        if_stale=[((), 0)],
+        help="1 if the last poll of the source succeeded; 0 before the first, after a failure, and once it is stale.",
         samples=lambda state: _alone(int(state.up)),
     ),
     Family(

@@ -56,9 +56,9 @@ _NOTHING = '<span class="none">–</span>'
 _STATES = {"up": "● up", "failing": "▲ failing", "stale": "▲ stale", "waiting": "○ waiting"}
 
 
-def page(snapshot: Snapshot, now: datetime, version: str, telemetry_path: str) -> str:
-    """The page as HTML, as of `now`. Everything that came from elsewhere is escaped."""
-    states = [_state(source, now) for source in snapshot.sources]
+def page(snapshot: Snapshot, now: datetime, moment: float, version: str, telemetry_path: str) -> str:
+    """The page as HTML, as of `now`, which is `moment` by the monotonic clock. Foreign text is escaped."""
+    states = [_state(source, moment) for source in snapshot.sources]
     counted = ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states)
     rows = "".join(_rows(source, state, now) for source, state in zip(snapshot.sources, states, strict=True))
     metrics = escape(telemetry_path)
@@ -87,10 +87,10 @@ def page(snapshot: Snapshot, now: datetime, version: str, telemetry_path: str) -
 """
 
 
-def _state(source: SourceState, now: datetime) -> str:
+def _state(source: SourceState, moment: float) -> str:
     if source.polls == 0:
         return "waiting"
-    if is_stale(source, now):
+    if is_stale(source, moment):
         return "stale"
     return "up" if source.up else "failing"
 

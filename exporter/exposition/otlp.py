@@ -162,7 +162,7 @@ def _rows(
     for state in snapshot.sources:
         values = (state.name, state.vendor, *(state.constant_labels.get(name, "") for name in constant))
         always = pairs(("source", "vendor", *constant), map(fit, values))
-        known.append((state, is_stale(state, snapshot.at), always))
+        known.append((state, is_stale(state, snapshot.moment), always))
     for family in FAMILIES:
         labels = extra_names(family, snapshot)
         yield (

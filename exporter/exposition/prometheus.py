@@ -1,10 +1,15 @@
-"""Spells the catalogue in the two formats of Prometheus, once per poll and never per scrape."""
+"""Spells the catalogue in the two formats of Prometheus, in parts that are kept until their source changes.
 
-import re
+A scrape only joins parts. Each part is compressed by itself, and deflate streams can be put one behind the other, so
+that a poll of one source among hundreds costs what its own lines cost.
+"""
+
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, zip_longest
+from struct import pack
+from time import thread_time
 from typing import Any
 
 import msgspec
@@ -21,27 +26,70 @@ from exporter.exposition.catalogue import (
     Family,
     Sample,
     Value,
-    is_stale,
     samples_of,
+    stale_at,
 )
 from exporter.exposition.series import constant_names, extra_names, fit, rows_of
 from exporter.model.snapshot import Histogram, Labels, Snapshot, SourceState
 
+# Sources whose lines are compressed together: fewer compress badly, more are compressed anew for each that changes.
+BLOCK = 16
+# Share of the time that rendering may take.
+DUTY = 0.05
+
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "info": ("_info",)}
+_GZIP_HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF])
+_DEFLATE_END = b"\x03\x00"
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Lines of one family, one item per source, and the same as a piece of a deflate stream.
+
+    Those of a perishable family hold until `holds_until`, by a clock that is never set; from the moment of `until` on
+    those of `stale` take the place of a source's lines.
+    """
+
+    lines: tuple[bytes, ...]
+    packed: bytes
+    holds_until: float = math.inf
+    until: tuple[float, ...] = ()
+    stale: tuple[bytes, ...] = ()
+
+    def at(self, now: float) -> "Part":
+        """This part as of `now`."""
+        if now < self.holds_until:
+            return self
+        sources = zip(self.lines, self.until, self.stale, strict=True)
+        return _part(tuple(stale if now >= until else fresh for fresh, until, stale in sources))
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A family in one format: every name a scraper may filter by, the head, and the lines."""
+
+    names: tuple[str, ...]
+    head: Part
+    parts: Sequence[Part]
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in one format, ready to be sent; `families` by each name a scraper may filter by."""
+    """Everything in one format, ready to be put together."""
 
     content_type: str
-    families: Mapping[str, bytes]
-    end: bytes
-    whole: bytes
-    gzipped: bytes
+    sections: Sequence[Section]
+    end: Part
 
-    def only(self, names: Iterable[str]) -> bytes:
-        """The named families, each once; unknown names add nothing."""
-        return b"".join(dict.fromkeys(self.families[name] for name in names if name in self.families)) + self.end
+    def body(self, now: float, *, names: Iterable[str] = (), gzipped: bool = False) -> bytes:
+        """What a scrape is answered as of `now`, in seconds of the monotonic clock; the named families, or all."""
+        wanted = frozenset(names)
+        parts: list[Part] = []
+        for section in self.sections:
+            if wanted and wanted.isdisjoint(section.names):
+                continue
+            found = [part for part in (part.at(now) for part in section.parts) if any(part.lines)]
+            if found:
+                parts += (section.head, *found)
+        parts.append(self.end)
+        return _gzipped(parts) if gzipped else b"".join([line for part in parts for line in part.lines])
 
 
 class Exposition(msgspec.Struct, frozen=True):
@@ -52,76 +100,167 @@ class Exposition(msgspec.Struct, frozen=True):
 
 
 class _Fragments(msgspec.Struct, frozen=True):
-    """The sample lines of one source, a piece for each family, and what they were made from."""
+    """The lines of one source by family, fresh and stale, and what they were made from."""
 
     state: SourceState
-    stale: bool
     labels: tuple[Labels, Labels, bool]
     lines: Sequence[bytes]
+    stale: Mapping[int, bytes]
 
 
-class _Collected(Collector):
-    """What collectors told once, so that both formats tell the same."""
+class _Block(msgspec.Struct, frozen=True):
+    """The parts of some sources by family, what they were made from, and until when they hold."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = [*registry.collect()]
+    sources: Sequence[_Fragments]
+    holds_until: float
+    parts: Sequence[Part]
+
+
+class _One(Collector):
+    """A registry of one family."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
 
     def collect(self) -> Iterable[Metric]:
-        return self._families
+        return [self._family]
 
 
 class Renderer:
-    """Turns snapshots into text; remembers the lines of sources that did not change since. For one thread at a time."""
+    """Turns snapshots into text; keeps what did not change since the last one. For one thread at a time."""
 
     def __init__(self, *, version: str, revision: str) -> None:
         self._version = version
         self._revision = revision
         self._known: dict[str, _Fragments] = {}
+        self._blocks: list[_Block] = []
+        self._heads: dict[bytes, Part] = {}
         self._process = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
+        self.rest_seconds = 0.0
+        """How long to wait before the next rendering, so that all of them take no more than their share of the time."""
 
-    def render(self, snapshot: Snapshot, now: datetime) -> Exposition:
-        """The snapshot in both formats, as of `now`, which decides what has become stale."""
+    def render(self, snapshot: Snapshot) -> Exposition:
+        """The snapshot in both formats."""
+        began = thread_time()
         constant = constant_names(snapshot)
-        self._known = {
-            state.name: self._fragments(snapshot, state, is_stale(state, now), constant) for state in snapshot.sources
-        }
-        bodies: list[tuple[Family[Any], bytes]] = [
-            (family, b"".join(fragments.lines[place] for fragments in self._known.values()))
-            for place, family in enumerate(FAMILIES)
+        self._known = {state.name: self._fragments(snapshot, state, constant) for state in snapshot.sources}
+        sources = [*self._known.values()]
+        blocks = [sources[start : start + BLOCK] for start in range(0, len(sources), BLOCK)]
+        self._blocks = [
+            _block(block, snapshot.moment, known) for block, known in zip_longest(blocks, self._blocks) if block
+        ]
+        written: list[tuple[Family[Any], Sequence[Part]]] = [
+            (family, [block.parts[place] for block in self._blocks]) for place, family in enumerate(FAMILIES)
         ]
         itself = ExporterState(self._version, self._revision, snapshot.reload, snapshot.deliveries)
-        bodies += [(family, _lines(family, family.samples(itself))) for family in EXPORTER_FAMILIES]
-        written = [(family, body) for family, body in bodies if body]
-        process = _Collected(self._process)
+        written += [(family, [_part((_lines(family, family.samples(itself)),))]) for family in EXPORTER_FAMILIES]
+        process = [*self._process.collect()]
         target = f'target_info{{service_name="vendor-alert-exporter",service_version="{self._version}"}} 1\n'
-        return Exposition(
-            text=_text(
-                CONTENT_TYPE_PLAIN_0_0_4,
-                [(family.name, family.kind, _head(family, family.name) + body) for family, body in written],
-                generate_latest(process).decode(),
+        exposition = Exposition(
+            text=Text(
+                content_type=CONTENT_TYPE_PLAIN_0_0_4,
+                sections=[
+                    *(
+                        Section(_names(family.name, family.kind), self._head(_head(family, family.name)), parts)
+                        for family, parts in written
+                    ),
+                    *(_section(metric, generate_latest(_One(metric))) for metric in process),
+                ],
+                end=_NOTHING,
             ),
-            openmetrics=_text(
-                CONTENT_TYPE_OPENMETRICS,
-                [(family.name, family.kind, _openmetrics_head(family) + body) for family, body in written],
-                f"# HELP target Target metadata.\n# TYPE target info\n{target}"
-                + generate_openmetrics(process).decode(),  # type: ignore[no-untyped-call]
+            openmetrics=Text(
+                content_type=CONTENT_TYPE_OPENMETRICS,
+                sections=[
+                    *(
+                        Section(_names(family.name, family.kind), self._head(_openmetrics_head(family)), parts)
+                        for family, parts in written
+                    ),
+                    Section(_names("target", "info"), self._head(_TARGET), [self._head(target.encode())]),
+                    *(
+                        _section(metric, generate_openmetrics(_One(metric)).removesuffix(_EOF))  # type: ignore[no-untyped-call]
+                        for metric in process
+                    ),
+                ],
+                end=self._head(_EOF),
             ),
         )
+        self.rest_seconds = (thread_time() - began) * (1 / DUTY - 1)
+        return exposition
 
-    def _fragments(self, snapshot: Snapshot, state: SourceState, stale: bool, constant: Labels) -> _Fragments:
+    def _fragments(self, snapshot: Snapshot, state: SourceState, constant: Labels) -> _Fragments:
         known = self._known.get(state.name)
         labels = constant, tuple(snapshot.group_by), snapshot.owned
-        if known is not None and known.state is state and (known.stale, known.labels) == (stale, labels):
+        if known is not None and known.state is state and known.labels == labels:
             return known
         before = [_pair("source", fit(state.name)), _pair("vendor", fit(state.vendor))]
         behind = [_pair(name, fit(state.constant_labels.get(name, ""))) for name in constant]
-        lines = [
-            _lines(family, samples_of(family, state, stale=stale), before, behind, extra_names(family, snapshot))
-            for family in FAMILIES
-        ]
-        return _Fragments(state, stale, labels, lines)
+
+        def spelled(family: Family[SourceState], *, stale: bool) -> bytes:
+            return _lines(family, samples_of(family, state, stale=stale), before, behind, extra_names(family, snapshot))
+
+        lines = [spelled(family, stale=False) for family in FAMILIES]
+        if known is not None:  # what is the same object is compared, and compressed, no more
+            lines = [old if old == new else new for old, new in zip(known.lines, lines, strict=True)]
+        stale = {place: spelled(family, stale=True) for place, family in enumerate(FAMILIES) if family.perishable}
+        return _Fragments(state, labels, lines, stale)
+
+    def _head(self, text: bytes) -> Part:
+        """A part that is the same in each rendering."""
+        return self._heads.get(text) or self._heads.setdefault(text, _part((text,)))
+
+
+def _section(metric: Metric, text: bytes) -> Section:
+    return Section(_names(metric.name, metric.type), _NOTHING, [_part((text,))])
+
+
+def _block(sources: Sequence[_Fragments], now: float, known: _Block | None) -> _Block:
+    """The parts of these sources; those that did not change are taken from `known`."""
+    if known is not None and now < known.holds_until and [*map(id, sources)] == [*map(id, known.sources)]:
+        return known
+    moments = [stale_at(source.state) for source in sources]
+    is_stale = [moment <= now for moment in moments]
+    until = tuple(math.inf if moment <= now else moment for moment in moments)
+    parts = []
+    for place, family in enumerate(FAMILIES):
+        stale = tuple(source.stale[place] for source in sources) if family.perishable else ()
+        lines = tuple(source.lines[place] for source in sources)
+        if stale:
+            lines = tuple(old if gone else fresh for fresh, old, gone in zip(lines, stale, is_stale, strict=True))
+        part = known.parts[place] if known is not None and known.parts[place].lines == lines else _part(lines)
+        if stale:
+            part = Part(lines, part.packed, min(until), until, stale)
+        parts.append(part)
+    return _Block(sources, min(until), parts)
+
+
+def _part(lines: tuple[bytes, ...]) -> Part:
+    if not any(lines):
+        return Part(lines, b"")
+    deflate = zlib.compressobj(level=2, wbits=-15)
+    return Part(lines, b"".join([*map(deflate.compress, lines), deflate.flush(zlib.Z_FULL_FLUSH)]))
+
+
+_NOTHING = _part(())
+_EOF = b"# EOF\n"
+_TARGET = b"# HELP target Target metadata.\n# TYPE target info\n"
+
+
+def _gzipped(parts: Sequence[Part]) -> bytes:
+    """One gzip stream, whose header has no time in it."""
+    crc = size = 0
+    for part in parts:
+        for line in part.lines:
+            crc = zlib.crc32(line, crc)
+            size += len(line)
+    return b"".join([_GZIP_HEADER, *(part.packed for part in parts), _DEFLATE_END, pack("<LL", crc, size & 0xFFFFFFFF)])
+
+
+def _names(name: str, kind: str) -> tuple[str, ...]:
+    """The names of a family and of its samples."""
+    base = name.removesuffix("_total") if kind == "counter" else name
+    return (name, base, *(base + suffix for suffix in _SUFFIXES.get(kind, ())))
 
 
 def _pair(name: str, value: str) -> str:
@@ -163,24 +302,7 @@ def _head(family: Family[Any], name: str) -> bytes:
 
 
 def _openmetrics_head(family: Family[Any]) -> bytes:
-    """As above; a counter is named without `_total`, and a unit is told where the name ends with it."""
+    """As above; a counter is named without `_total`, and a unit is given where the name ends with it."""
     name = family.name.removesuffix("_total")
     unit = f"# UNIT {name} seconds\n" if name.endswith("_seconds") else ""
     return _head(family, name) + unit.encode()
-
-
-def _text(content_type: str, families: Iterable[tuple[str, str, bytes]], others: str) -> Text:
-    """Our families, then those that were written by prometheus_client."""
-    written = [*families]
-    others, end, _ = others.partition("# EOF\n")
-    for other in re.split(r"^(?=# HELP )", others, flags=re.MULTILINE)[1:]:
-        name, kind = other.split("# TYPE ", 1)[1].split("\n", 1)[0].split(" ")
-        written.append((name, kind, other.encode()))
-    whole = b"".join(body for _name, _kind, body in written) + end.encode()
-    by_name: dict[str, bytes] = {}
-    for name, kind, body in written:
-        base = name.removesuffix("_total") if kind == "counter" else name
-        by_name |= dict.fromkeys((name, base, *(base + suffix for suffix in _SUFFIXES.get(kind, ()))), body)
-    deflate = zlib.compressobj(level=2, wbits=31)  # gzip, whose header then has no time in it
-    gzipped = deflate.compress(whole) + deflate.flush()
-    return Text(content_type=content_type, families=by_name, end=end.encode(), whole=whole, gzipped=gzipped)

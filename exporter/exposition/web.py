@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from time import monotonic
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -69,11 +70,12 @@ class Site:
         accept = ",".join(request.headers.getlist("accept"))
         text = exposition.openmetrics if _prefers_openmetrics(accept) else exposition.text
         headers = {"content-type": text.content_type, "vary": "accept, accept-encoding"}
-        if names := request.query_params.getlist("name[]"):
-            return Response(text.only(names), headers=headers)
-        if _takes_gzip(",".join(request.headers.getlist("accept-encoding"))):
-            return Response(text.gzipped, headers={**headers, "content-encoding": "gzip"})
-        return Response(text.whole, headers=headers)
+        gzipped = _takes_gzip(",".join(request.headers.getlist("accept-encoding")))
+        if gzipped:
+            headers["content-encoding"] = "gzip"
+        # What has become stale is decided now, whatever became of those who render.
+        body = text.body(monotonic(), names=request.query_params.getlist("name[]"), gzipped=gzipped)
+        return Response(body, headers=headers)
 
     async def _landing(self, _: Request) -> Response:
         snapshot, _exposition = self._shown.current
@@ -83,7 +85,7 @@ class Site:
             "referrer-policy": "no-referrer",
             "cache-control": "no-store",
         }
-        html = landing.page(snapshot, datetime.now(UTC), self._version, self._telemetry_path)
+        html = landing.page(snapshot, datetime.now(UTC), monotonic(), self._version, self._telemetry_path)
         return HTMLResponse(html, headers=headers)
 
     async def _health(self, _: Request) -> Response:

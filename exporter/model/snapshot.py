@@ -95,7 +95,8 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     outcome), `tracked` and `evicted` by kind, `unmapped` by field, `detail_failures` by (endpoint, reason).
     `list_truncated` names the endpoints of lists that could not be walked to their end. `top_open` holds the most
     severe open alerts, the oldest of them first. `owners` are the values of the label `owner`; () where there is none.
-    `counts_from` is when the counters began at 0.
+    `succeeded` is when a poll last did, in seconds of a clock that is never set. `counts_from` is when the counters
+    began at 0.
     """
 
     name: str
@@ -113,6 +114,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     top_open: Sequence[OpenAlert] = ()
     up: bool = False
     last_success: datetime | None = None
+    succeeded: float | None = None
     last_poll_seconds: float | None = None
     next_poll: datetime | None = None
     last_error: str = ""
@@ -154,10 +156,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All sources at one moment.
 
     `group_by` names the extra labels of the alert families; `owned` says whether these have the label `owner`.
-    `deliveries` is None where nothing is sent over OTLP.
+    `deliveries` is None where nothing is sent over OTLP. `moment` is `at` by the monotonic clock.
     """
 
     at: datetime
+    moment: float
     sources: Sequence[SourceState]
     group_by: Sequence[str] = ()
     owned: bool = False

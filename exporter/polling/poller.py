@@ -97,6 +97,7 @@ class Poller:
             poll,
             clock_offset=self._clock.offset,
             next_poll=poll.started_at + max(delay, took),
+            ended=anyio.current_time(),
         )
         if poll.error is None:
             self._reached = min(poll.window.start, self._reached or poll.window.start)

@@ -118,8 +118,11 @@ class SourceBook:
         *,
         clock_offset: timedelta | None = None,
         next_poll: datetime | None = None,
+        ended: float = 0.0,
     ) -> SourceState:
         """Takes in what a poll read, whatever ended it, and returns the new state.
+
+        `ended` is when, in seconds of a clock that is never set.
 
         Nothing is concluded from what a poll did not read: only a complete list can miss an alert, and only a poll
         without an error brings a missing alert nearer to having vanished.
@@ -138,6 +141,7 @@ class SourceBook:
             open_by_severity=Counter(map(attrgetter("severity"), self._open.values())) if known else {},
             up=error is None,
             last_success=before.last_success if error else poll.started_at + timedelta(seconds=poll.duration_seconds),
+            succeeded=before.succeeded if error else ended,
             last_poll_seconds=poll.duration_seconds,
             next_poll=next_poll,
             last_error=f"{error} - {REMEDIES[error.reason]}" if error else "",

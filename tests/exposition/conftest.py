@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -11,15 +12,15 @@ from exporter.exposition.prometheus import Renderer
 from exporter.exposition.web import Shown, Site
 from exporter.exposition.webconfig import WebConfig
 from tests.certificates import make_certificate
-from tests.exposition.states import NOW, a_polled_state, a_snapshot
+from tests.exposition.states import a_polled_state, a_snapshot
 
 Serve = Callable[..., Port]
 
 
 @pytest.fixture
 def shown() -> Shown:
-    snapshot = a_snapshot(a_polled_state())
-    return Shown(snapshot, Renderer(version="1.2.3", revision="abc").render(snapshot, NOW))
+    snapshot = a_snapshot(a_polled_state(succeeded=monotonic()))
+    return Shown(snapshot, Renderer(version="1.2.3", revision="abc").render(snapshot))
 
 
 @pytest.fixture(scope="session")

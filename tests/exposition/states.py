@@ -19,6 +19,8 @@ from exporter.model.snapshot import (
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+# NOW by the monotonic clock, in seconds.
+MOMENT = 5000.0
 
 LABEL_SETS = LabelSets(
     severities=(Severity.CRITICAL, Severity.WARNING),
@@ -71,6 +73,7 @@ def a_polled_state(**changes: Any) -> SourceState:
         "open_by_severity": {Severity.CRITICAL: 2},
         "up": True,
         "last_success": NOW - timedelta(seconds=20),
+        "succeeded": MOMENT - 20,
         "last_poll_seconds": 1.5,
         "next_poll": NOW + timedelta(seconds=40),
         "polls": 9,
@@ -88,4 +91,5 @@ def a_polled_state(**changes: Any) -> SourceState:
 
 
 def a_snapshot(*sources: SourceState, **more: Any) -> Snapshot:
-    return Snapshot(at=NOW, sources=sources, reload=ReloadState(successful=True, succeeded_at=NOW), **more)
+    reload = ReloadState(successful=True, succeeded_at=NOW)
+    return Snapshot(**{"at": NOW, "moment": MOMENT, "sources": sources, "reload": reload, **more})

@@ -1,6 +1,5 @@
 import json
 import re
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from exporter.exposition.catalogue import (
 from exporter.model.facts import Fact
 from exporter.model.snapshot import AlertCounts, Histogram, SourceState
 from exporter.vendors import load_all
-from tests.exposition.states import NOW, a_polled_state, a_state
+from tests.exposition.states import a_polled_state, a_state
 
 LABELS = {
     "vendor_alerts_open": "severity",
@@ -187,15 +186,17 @@ def test_what_a_stale_source_said_about_the_present_is_withdrawn_and_its_counter
     state = a_polled_state()
 
     assert told(state) - told(state, stale=True) == PRESENT_ONLY
+    assert rows("vendor_source_up", state) == [((), 1)]
+    assert rows("vendor_source_up", state, stale=True) == [((), 0)]
 
 
 def test_a_source_is_stale_once_it_has_not_succeeded_for_long_enough() -> None:
-    state = a_polled_state(last_success=NOW, stale_after_seconds=300.0)
+    state = a_polled_state(succeeded=1000.0, stale_after_seconds=300.0)
 
-    assert stale_at(state) == NOW + timedelta(seconds=300)
-    assert not is_stale(state, NOW + timedelta(seconds=299))
-    assert is_stale(state, NOW + timedelta(seconds=300))
-    assert not is_stale(a_state(), NOW)
+    assert stale_at(state) == 1300.0
+    assert not is_stale(state, 1299.9)
+    assert is_stale(state, 1300.0)
+    assert not is_stale(a_state(), 10**9)
 
 
 def test_the_series_of_single_alerts_are_opt_in() -> None:

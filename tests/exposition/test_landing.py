@@ -12,7 +12,7 @@ from exporter.exposition.landing import CSP, page
 from exporter.model.alert import Severity
 from exporter.model.facts import Fact
 from exporter.model.snapshot import SourceState
-from tests.exposition.states import NOW, a_polled_state, a_snapshot, a_state
+from tests.exposition.states import MOMENT, NOW, a_polled_state, a_snapshot, a_state
 
 
 class Reader(HTMLParser):
@@ -34,7 +34,7 @@ class Reader(HTMLParser):
 
 
 def read(*sources: SourceState) -> Reader:
-    return Reader(page(a_snapshot(*sources), NOW, "1.2.3", "/metrics"))
+    return Reader(page(a_snapshot(*sources), NOW, MOMENT, "1.2.3", "/metrics"))
 
 
 def test_a_source_that_is_up_shows_its_alerts_notices_convergences_and_times() -> None:
@@ -57,7 +57,13 @@ def test_a_failing_source_keeps_its_alerts_and_says_what_happened_and_what_to_do
 
 
 def test_a_stale_source_shows_no_alerts_rather_than_old_ones() -> None:
-    stale = a_polled_state(up=False, last_success=NOW - timedelta(hours=5), last_error="x", last_reason=Reason.TIMEOUT)
+    stale = a_polled_state(
+        up=False,
+        last_success=NOW - timedelta(hours=5),
+        succeeded=MOMENT - 18000,
+        last_error="x",
+        last_reason=Reason.TIMEOUT,
+    )
 
     assert "▲ stale not known" in read(stale).text
 
@@ -89,7 +95,7 @@ def test_no_text_from_elsewhere_becomes_markup(name: str, error: str) -> None:
 
 
 def test_the_page_needs_nothing_but_itself() -> None:
-    html = page(a_snapshot(a_polled_state()), NOW, "1.2.3", "/metrics")
+    html = page(a_snapshot(a_polled_state()), NOW, MOMENT, "1.2.3", "/metrics")
 
     assert re.findall(r'(?:href|src)="([^"]*)"', html) == ["/metrics", "/-/healthy", "/-/ready"]
     style = re.search("<style>(.*)</style>", html, re.DOTALL)

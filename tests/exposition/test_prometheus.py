@@ -1,6 +1,7 @@
 import gzip
 from collections.abc import Iterator
 from datetime import timedelta
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_from
 
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES
-from exporter.exposition.prometheus import Exposition, Renderer
+from exporter.exposition.prometheus import BLOCK, DUTY, Exposition, Renderer
 from exporter.exposition.series import LONGEST_VALUE
 from exporter.model.snapshot import AlertCounts, Snapshot
-from tests.exposition.states import NOW, a_polled_state, a_snapshot, a_state
+from tests.exposition.states import MOMENT, NOW, a_polled_state, a_snapshot, a_state
 
 OURS = [family.name for family in (*FAMILIES, *EXPORTER_FAMILIES)]
 
@@ -24,7 +25,7 @@ def a_renderer() -> Renderer:
 
 
 def rendered(snapshot: Snapshot) -> Exposition:
-    return a_renderer().render(snapshot, NOW)
+    return a_renderer().render(snapshot)
 
 
 def samples(families: Iterator[Metric]) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -39,15 +40,15 @@ def samples(families: Iterator[Metric]) -> dict[str, dict[tuple[tuple[str, str],
     return found
 
 
-def ours(exposition: Exposition) -> tuple[bytes, bytes]:
-    return exposition.text.only(OURS), exposition.openmetrics.only(OURS)
+def ours(exposition: Exposition, now: float = 0) -> tuple[bytes, bytes]:
+    return exposition.text.body(now, names=OURS), exposition.openmetrics.body(now, names=OURS)
 
 
 def test_both_formats_parse_strictly_and_tell_the_same() -> None:
     exposition = rendered(a_snapshot(a_polled_state(), a_state(name="new")))
 
-    text = samples(text_from(exposition.text.whole.decode()))
-    openmetrics = samples(openmetrics_from(exposition.openmetrics.whole.decode()))
+    text = samples(text_from(exposition.text.body(0).decode()))
+    openmetrics = samples(openmetrics_from(exposition.openmetrics.body(0).decode()))
 
     assert openmetrics.pop("target_info") == {
         (("service_name", "vendor-alert-exporter"), ("service_version", "1.2.3")): 1
@@ -60,7 +61,7 @@ def test_labels_come_in_the_documented_order() -> None:
     alerts = AlertCounts(closed={("critical", "recovered", "disk full"): 3})
     state = a_state(alerts=alerts, constant_labels={"team": "db"})
 
-    text = rendered(a_snapshot(state, group_by=("name",))).text.whole.decode()
+    text = rendered(a_snapshot(state, group_by=("name",))).text.body(0).decode()
 
     assert (
         'vendor_alerts_closed_total{source="prod",vendor="acme",severity="critical",reason="recovered",team="db",'
@@ -76,7 +77,7 @@ def test_labels_come_in_the_documented_order() -> None:
 def test_a_zero_row_and_a_group_without_a_name_are_one_series() -> None:
     state = a_state(alerts=AlertCounts(open={("critical", ""): 2}))
 
-    text = samples(text_from(rendered(a_snapshot(state, group_by=("name",))).text.whole.decode()))
+    text = samples(text_from(rendered(a_snapshot(state, group_by=("name",))).text.body(0).decode()))
 
     assert list(text["vendor_alerts_open"].values()) == [2, 0]
 
@@ -85,7 +86,7 @@ def test_every_source_has_the_label_names_of_all() -> None:
     one = a_state(name="one", constant_labels={"team": "db"})
     two = a_state(name="two", constant_labels={"region": "eu"})
 
-    text = samples(text_from(rendered(a_snapshot(one, two)).text.whole.decode()))
+    text = samples(text_from(rendered(a_snapshot(one, two)).text.body(0).decode()))
 
     assert [dict(labels) for labels in text["vendor_source_up"]] == [
         {"source": "one", "vendor": "acme", "region": "", "team": "db"},
@@ -101,7 +102,7 @@ def test_values_that_become_equal_by_being_cut_are_united() -> None:
         info=[("critical", "1", long + "1", "host"), ("critical", "1", long + "2", "host")],
     )
 
-    text = samples(text_from(rendered(a_snapshot(a_state(alerts=alerts), group_by=("name",))).text.whole.decode()))
+    text = samples(text_from(rendered(a_snapshot(a_state(alerts=alerts), group_by=("name",))).text.body(0).decode()))
 
     assert sum(text["vendor_alerts_open"].values()) == 5
     assert [*text["vendor_alerts_oldest_open_timestamp_seconds"].values()] == [(NOW - timedelta(hours=1)).timestamp()]
@@ -133,7 +134,7 @@ def test_no_label_value_can_break_the_formats(keys: list[str], name: str, team: 
 
 
 def test_histograms_are_cumulated_up_to_infinity() -> None:
-    text = samples(text_from(rendered(a_snapshot(a_polled_state())).text.whole.decode()))
+    text = samples(text_from(rendered(a_snapshot(a_polled_state())).text.body(0).decode()))
 
     def of(part: str) -> dict[str, float]:
         series = text[f"vendor_alert_open_duration_seconds_{part}"]
@@ -144,7 +145,7 @@ def test_histograms_are_cumulated_up_to_infinity() -> None:
 
 
 def test_a_unit_is_told_in_openmetrics_where_the_name_ends_with_it() -> None:
-    families = {family.name: family for family in openmetrics_from(rendered(a_snapshot()).openmetrics.whole.decode())}
+    families = {family.name: family for family in openmetrics_from(rendered(a_snapshot()).openmetrics.body(0).decode())}
 
     assert families["vendor_exporter_config_last_reload_success_timestamp_seconds"].unit == "seconds"
     assert families["vendor_exporter_build_info"].unit == ""
@@ -153,15 +154,15 @@ def test_a_unit_is_told_in_openmetrics_where_the_name_ends_with_it() -> None:
 def test_families_without_a_sample_are_not_mentioned() -> None:
     exposition = rendered(a_snapshot(a_state()))
 
-    assert b"vendor_alert" not in exposition.text.whole.replace(b"vendor-alert", b"")
+    assert b"vendor_alert" not in exposition.text.body(0).replace(b"vendor-alert", b"")
 
 
 def test_gzip_holds_the_same_and_no_time() -> None:
     exposition = rendered(a_snapshot(a_polled_state()))
 
     for text in (exposition.text, exposition.openmetrics):
-        assert gzip.decompress(text.gzipped) == text.whole
-        assert text.gzipped[4:8] == bytes(4)
+        assert gzip.decompress(text.body(0, gzipped=True)) == text.body(0)
+        assert text.body(0, gzipped=True)[4:8] == bytes(4)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +176,8 @@ def test_gzip_holds_the_same_and_no_time() -> None:
 def test_families_can_be_picked_by_name(names: list[str]) -> None:
     exposition = rendered(a_snapshot(a_polled_state()))
 
-    assert samples(text_from(exposition.text.only(names).decode())).keys() == {"vendor_alerts_opened_total"}
-    assert samples(openmetrics_from(exposition.openmetrics.only(names).decode())).keys() == {
+    assert samples(text_from(exposition.text.body(0, names=names).decode())).keys() == {"vendor_alerts_opened_total"}
+    assert samples(openmetrics_from(exposition.openmetrics.body(0, names=names).decode())).keys() == {
         "vendor_alerts_opened_total"
     }
 
@@ -184,9 +185,9 @@ def test_families_can_be_picked_by_name(names: list[str]) -> None:
 def test_unknown_names_pick_nothing() -> None:
     exposition = rendered(a_snapshot(a_polled_state()))
 
-    assert exposition.text.only(["nothing_of_ours"]) == b""
-    assert exposition.openmetrics.only(["nothing_of_ours"]) == b"# EOF\n"
-    assert exposition.text.only(["process_cpu_seconds_total"]).count(b"# TYPE") == 1
+    assert exposition.text.body(0, names=["nothing_of_ours"]) == b""
+    assert exposition.openmetrics.body(0, names=["nothing_of_ours"]) == b"# EOF\n"
+    assert exposition.text.body(0, names=["process_cpu_seconds_total"]).count(b"# TYPE") == 1
 
 
 class ReadCounter(dict[Any, Any]):
@@ -205,7 +206,7 @@ def test_a_source_that_did_not_change_is_not_spelled_again() -> None:
     renderer = a_renderer()
 
     for polls in range(3):
-        renderer.render(a_snapshot(quiet, a_polled_state(name="busy", polls=polls)), NOW)
+        renderer.render(a_snapshot(quiet, a_polled_state(name="busy", polls=polls)))
 
     assert requests.reads == 1
 
@@ -213,7 +214,7 @@ def test_a_source_that_did_not_change_is_not_spelled_again() -> None:
 STATES = [
     a_state(name="a"),
     a_polled_state(name="a"),
-    a_polled_state(name="a", constant_labels={"team": "db"}, last_success=NOW - timedelta(seconds=200)),
+    a_polled_state(name="a", constant_labels={"team": "db"}, succeeded=MOMENT - 200),
     a_state(name="b"),
     a_polled_state(name="b", stale_after_seconds=100.0),
 ]
@@ -225,7 +226,7 @@ STATES = [
         st.tuples(
             st.lists(st.sampled_from(STATES), max_size=2, unique_by=lambda state: state.name),
             st.sampled_from([(), ("name",)]),
-            st.integers(0, 400),
+            st.integers(0, 200),
         ),
         min_size=2,
         max_size=5,
@@ -233,19 +234,66 @@ STATES = [
 )
 def test_what_is_remembered_tells_the_same_as_what_is_spelled_afresh(steps: list[Any]) -> None:
     renderer = a_renderer()
+    moment = MOMENT
 
     for states, group_by, seconds in steps:
-        snapshot = a_snapshot(*states, group_by=group_by)
-        now = NOW + timedelta(seconds=seconds)
+        moment += seconds
+        snapshot = a_snapshot(*states, group_by=group_by, moment=moment)
 
-        assert ours(renderer.render(snapshot, now)) == ours(a_renderer().render(snapshot, now))
+        assert ours(renderer.render(snapshot)) == ours(a_renderer().render(snapshot))
 
 
 def test_gauges_about_alerts_go_when_the_source_becomes_stale_and_come_back() -> None:
     renderer = a_renderer()
-    state = a_polled_state(last_success=NOW)
+    polls = [(0, 0), (0, 300), (400, 400)]
 
-    texts = [renderer.render(a_snapshot(state), NOW + timedelta(seconds=seconds)).text.whole for seconds in (0, 300, 0)]
+    states = [(a_polled_state(succeeded=MOMENT + succeeded), MOMENT + now) for succeeded, now in polls]
+    texts = [renderer.render(a_snapshot(state, moment=now)).text.body(now) for state, now in states]
 
     assert [b"vendor_alerts_open{" in text for text in texts] == [True, False, True]
     assert [b"vendor_alerts_opened_total{" in text for text in texts] == [True, True, True]
+
+
+def test_what_has_become_stale_is_decided_when_a_scrape_is_answered() -> None:
+    """Whatever keeps the next rendering from happening."""
+    states = [a_polled_state(name=str(n), succeeded=MOMENT + n) for n in range(3 * BLOCK)]
+    exposition = rendered(a_snapshot(*states))
+    afresh = a_renderer()
+
+    for seconds in (0, 299, 300, 310, 320, 347, 5000):
+        now = MOMENT + seconds
+        body = exposition.openmetrics.body(now)
+
+        assert gzip.decompress(exposition.openmetrics.body(now, gzipped=True)) == body
+        families = samples(openmetrics_from(body.decode()))
+        stale = sum(seconds >= 300 + n for n in range(len(states)))
+        assert sum(families["vendor_source_up"].values()) == len(states) - stale
+        assert len(families["vendor_source_up"]) == len(families["vendor_alerts_opened_total"]) // 2 == len(states)
+        assert len(families.get("vendor_alert_info", ())) == len(states) - stale
+        assert ours(afresh.render(a_snapshot(*states, moment=now)), now) == ours(exposition, now)
+
+
+def test_only_the_parts_of_sources_that_changed_are_compressed_again() -> None:
+    states = [a_polled_state(name=str(n)) for n in range(3 * BLOCK)]
+    renderer = a_renderer()
+    before = renderer.render(a_snapshot(*states))
+
+    states[BLOCK] = a_polled_state(name=str(BLOCK), polls=10)
+    after = renderer.render(a_snapshot(*states))
+
+    changed = [
+        (section.names[0], place)
+        for section, old in zip(after.text.sections, before.text.sections, strict=True)
+        for place, (part, known) in enumerate(zip(section.parts, old.parts, strict=True))
+        if section.names[0].startswith("vendor_source") and part.packed is not known.packed
+    ]
+    assert changed == [("vendor_source_polls_total", 1)]
+
+
+def test_rendering_asks_for_a_rest_that_keeps_it_to_its_share_of_the_time() -> None:
+    renderer = a_renderer()
+    began = thread_time()
+
+    renderer.render(a_snapshot(*(a_polled_state(name=str(n)) for n in range(50))))
+
+    assert 0 < renderer.rest_seconds <= (thread_time() - began) * (1 / DUTY - 1)

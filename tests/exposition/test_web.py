@@ -13,12 +13,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from exporter.errors import ConfigError
 from exporter.exposition.port import Limits, Port
-from exporter.exposition.prometheus import Renderer
+from exporter.exposition.prometheus import Part, Renderer
 from exporter.exposition.web import Shown
 from exporter.model.reading import OpenAlerts
 from tests.builders import a_book, a_poll, an_alert
 from tests.exposition.conftest import Serve
-from tests.exposition.states import NOW, a_polled_state, a_snapshot
+from tests.exposition.states import a_polled_state, a_snapshot
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -78,7 +78,7 @@ def test_metrics_are_plain_text_unless_asked_otherwise(serve: Serve, shown: Show
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert answer.content == shown.current[1].text.whole
+    assert answer.content == shown.current[1].text.body(0)
     assert "content-encoding" not in answer.headers
     assert "server" not in answer.headers
 
@@ -103,7 +103,7 @@ def test_the_format_is_negotiated(serve: Serve, shown: Shown, accept: str, openm
 
     exposition = shown.current[1]
     expected = exposition.openmetrics if openmetrics else exposition.text
-    assert (answer.headers["content-type"], answer.content) == (expected.content_type, expected.whole)
+    assert (answer.headers["content-type"], answer.content) == (expected.content_type, expected.body(0))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_gzip_is_sent_to_those_who_take_it(serve: Serve, shown: Shown, accepted:
         answer = http.get("/metrics", headers={"accept-encoding": accepted})
 
     assert (answer.headers.get("content-encoding") == "gzip") == compressed
-    assert answer.content == shown.current[1].text.whole
+    assert answer.content == shown.current[1].text.body(0)
 
 
 def test_families_can_be_asked_for_by_name(serve: Serve) -> None:
@@ -134,7 +134,7 @@ def test_a_scrape_sees_what_was_shown_last(serve: Serve, shown: Shown) -> None:
     with client(serve()) as http:
         http.get("/metrics")
 
-        shown.show(snapshot, Renderer(version="1", revision="2").render(snapshot, NOW))
+        shown.show(snapshot, Renderer(version="1", revision="2").render(snapshot))
 
         assert 'source="newcomer"' in http.get("/metrics").text
         assert "newcomer" in http.get("/").text
@@ -334,7 +334,7 @@ def test_two_requests_sent_at_once_are_both_answered(serve: Serve) -> None:
 def huge(shown: Shown) -> Shown:
     """More than a connection holds while its client does not read."""
     snapshot, exposition = shown.current
-    text = replace(exposition.text, whole=bytes(32 * 1024 * 1024))
+    text = replace(exposition.text, end=Part((bytes(32 * 1024 * 1024),), b""))
     return Shown(snapshot, replace(exposition, text=text))
 
 

@@ -2,15 +2,15 @@
 
 from datetime import timedelta
 
-import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as text_from
 
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family, otel_name
 from exporter.exposition.otlp import MOST_POINTS, Encoder
 from exporter.exposition.prometheus import Renderer
-from exporter.model.snapshot import LIFE_BUCKETS, AlertCounts, Deliveries, Snapshot, empty_histogram
-from tests.exposition.states import NOW, a_polled_state, a_snapshot, a_state
+from exporter.model.snapshot import AlertCounts, Snapshot
+from tests.exposition.snapshots import SNAPSHOTS
+from tests.exposition.states import NOW, a_polled_state, a_snapshot
 from tests.otlp.translation import Series, metrics_of, series_of
 
 RESOURCE = {"service.name": "vendor-alert-exporter", "service.instance.id": "host:10877"}
@@ -23,42 +23,12 @@ def parcels(snapshot: Snapshot) -> list[bytes]:
 
 
 def scraped(snapshot: Snapshot) -> Series:
-    text = Renderer(version="1.2.3", revision="abc").render(snapshot, snapshot.at).text.whole.decode()
+    text = Renderer(version="1.2.3", revision="abc").render(snapshot).text.body(0).decode()
     samples = (sample for family in text_from(text) for sample in family.samples if family.name.startswith("vendor_"))
     return {
         (sample.name, frozenset((name, value) for name, value in sample.labels.items() if value)): sample.value
         for sample in samples
     }
-
-
-GROUPED = AlertCounts(
-    open={("critical", "disk"): 2, ("critical", ""): 1}, closed={("warning", "expired", "é" * 200): 3}
-)
-OWNED = AlertCounts(
-    open={("critical", "disk", "db"): 2},
-    notices={("sms", "db"): 1},
-    convergences={("db",): 3},
-    detection_delay={("db",): empty_histogram(LIFE_BUCKETS).observed(5)},
-    info=[("critical", "id", "disk", "", "", "", "db")],
-    info_omitted={("unowned",): 2},
-)
-BEYOND = AlertCounts(opened={("critical",): 2**53 + 1}, convergences={(): 2**63}, converged_anomalies={(): 10**4_000})
-SNAPSHOTS = {
-    "nothing known yet": a_snapshot(a_state()),
-    "a bit of everything": a_snapshot(a_polled_state(), a_polled_state(name="other")),
-    "grouped": a_snapshot(a_polled_state(alerts=GROUPED), group_by=("name",)),
-    "owned": a_snapshot(
-        a_polled_state(alerts=OWNED, owners=("db", "unowned"), group_by=("name",)), group_by=("name",), owned=True
-    ),
-    "stale": a_snapshot(a_polled_state(last_success=NOW - timedelta(hours=1))),
-    "constant labels of one": a_snapshot(a_polled_state(constant_labels={"team": "db"}), a_state(name="other")),
-    "facts missing": a_snapshot(a_polled_state(facts=frozenset())),
-    "rows that become equal": a_snapshot(a_polled_state(unmapped={"x" * 130: 1, "x" * 131: 2, "\ud800": 3})),
-    "counts beyond what a float holds": a_snapshot(a_polled_state(alerts=BEYOND)),
-    "pushes counted": msgspec.structs.replace(
-        a_snapshot(a_polled_state()), deliveries=Deliveries({"metrics": 3}, {"metrics": 1}, {"metrics": 0})
-    ),
-}
 
 
 @pytest.mark.parametrize("snapshot", SNAPSHOTS.values(), ids=SNAPSHOTS)

@@ -48,8 +48,10 @@ def open_files() -> int:
 def series_of(rig: Rig) -> int:
     """How many series `/metrics` shows."""
     reload = ReloadState(successful=True, succeeded_at=START)
-    snapshot = Snapshot(at=rig.now(), sources=[rig.watch.book.state], group_by=GROUPS, reload=reload)
-    text = Renderer(version="soak", revision="soak").render(snapshot, rig.now()).text.whole
+    snapshot = Snapshot(
+        at=rig.now(), moment=trio.current_time(), sources=[rig.watch.book.state], group_by=GROUPS, reload=reload
+    )
+    text = Renderer(version="soak", revision="soak").render(snapshot).text.body(0)
     return sum(not line.startswith(b"#") for line in text.splitlines())
 
 
