@@ -446,5 +446,5 @@ def replay(captured: Capture) -> SourceState:
 
 def exposition_of(state: SourceState, at: datetime) -> str:
     """Returns what /metrics would show of a source in this state, in the text format."""
-    snapshot = Snapshot(at=at, sources=[state], reload=ReloadState(successful=True, succeeded_at=at))
-    return Renderer(version=version(), revision=revision()).render(snapshot, at).text.whole.decode()
+    snapshot = Snapshot(at=at, moment=0.0, sources=[state], reload=ReloadState(successful=True, succeeded_at=at))
+    return Renderer(version=version(), revision=revision()).render(snapshot).text.body(0.0).decode()

@@ -19,7 +19,7 @@ Serve = Callable[..., Port]
 
 @pytest.fixture
 def shown() -> Shown:
-    snapshot = a_snapshot(a_polled_state(succeeded=monotonic()))
+    snapshot = a_snapshot(a_polled_state(succeeded=monotonic()), moment=monotonic())
     return Shown(snapshot, Renderer(version="1.2.3", revision="abc").render(snapshot))
 
 

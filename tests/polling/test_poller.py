@@ -12,6 +12,7 @@ from exporter.model.facts import LabelSets
 from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Window
 from exporter.model.records import Kind
 from exporter.polling.poller import Poller
+from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import SourceConfig, Vendor
 from exporter.vendorkit.http import Http
@@ -79,6 +80,7 @@ def poller_for(source: ScriptedSource, **config: Any) -> Poller:
         labels=LabelSets(severities=list(Severity), close_reasons=list(CloseReason)),
         endpoints=("alerts",),
         resolution=timedelta(seconds=1),
+        vocabulary=Vocabulary(values=frozenset(), ids=frozenset()),
     )
     clock = VendorClock(now, anyio.current_time)
     return Poller(
