@@ -7,7 +7,7 @@ import msgspec
 
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.records import Channel, FailureReason, Suppression
-from exporter.simulation.world import Incident, World, floored
+from exporter.simulation.world import Form, Incident, World, floored
 
 
 class Truth(msgspec.Struct, kw_only=True):
@@ -43,7 +43,7 @@ class Since(msgspec.Struct, frozen=True):
     def is_baseline(self, incident: Incident, world: World) -> bool:
         """Whether this alert was there before counting began, and seen then."""
         edge = floored(self.counted_from, world.traits.resolution)
-        return incident.started < edge and incident.visible <= self.first_success
+        return incident.created < edge and incident.visible <= self.first_success
 
     def counts(self, at: datetime, incident: Incident, world: World) -> bool:
         """Whether something that happened to this alert at a stamp counts."""
@@ -74,7 +74,11 @@ def truth_of(world: World, since: Since) -> Truth:
         truth.convergences += len(told)
         truth.converged_anomalies += len(told)
         for tell in incident.tells:
-            if tell.settles > world.now or not since.counts(tell.at, incident, world):
+            if (
+                tell.settles > world.now
+                or tell.form in {Form.IDLE, Form.JOB}
+                or not since.counts(tell.at, incident, world)
+            ):
                 continue
             if tell.suppression is not None:
                 truth.notices_suppressed[tell.suppression] += 1

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from heapq import heappop, heappush
 
 import msgspec
@@ -11,8 +12,20 @@ from exporter.model.alert import CloseReason, Severity
 from exporter.model.records import Channel, FailureReason, Suppression
 
 
+class Form(StrEnum):
+    """What an attempt to tell a person is, or what else is done about an alert."""
+
+    NOTICE = "notice"
+    SUMMARY = "summary"  # one message in place of notices that were folded
+    IDLE = "idle"  # a summary that found nothing folded: nothing is sent
+    NOBODY = "nobody"  # a notice that names no receiver
+    JOB = "job"  # an action that tells nobody
+
+
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vendor's alerts can do. `failures` are texts as the vendor words them, with the reason they mean."""
+    """What a vendor's alerts can do. `failures` are texts as the vendor words them, with the reason they mean; where
+    `backdates` is set, an alert of late data may have ended before the vendor learns of it.
+    """
 
     severities: Sequence[Severity]
     endings: Sequence[CloseReason]
@@ -25,6 +38,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     changes_severity: bool = False
     converges: bool = False
     has_events: bool = False
+    forms: frozenset[Form] = frozenset({Form.NOTICE})
+    backdates: bool = False
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,12 +58,16 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     held_back: float = 0.1
     events: float = 0.15
     removed: float = 0.0
+    nobody: float = 0.05
+    jobs: float = 0.2
+    backdated: float = 0.04
 
 
 class Tell(msgspec.Struct, kw_only=True):
     """One attempt to tell a person. The result shows at the vendor from `settles` on, in true time."""
 
     number: int
+    form: Form = Form.NOTICE
     at: datetime
     settles: datetime
     channel: Channel
@@ -58,7 +77,7 @@ class Tell(msgspec.Struct, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line of an incident's history: created, anomaly, notified, acknowledged, severity, recovered, closed …"""
+    """One line of an incident's history: created, anomaly, notified, action, acknowledged, severity, recovered …"""
 
     at: datetime
     what: str
@@ -67,7 +86,8 @@ class Entry(msgspec.Struct, frozen=True):
 class Incident(msgspec.Struct, kw_only=True):
     """One alert, or with `is_event` something that only happened.
 
-    Times are stamps of the vendor's clock; `visible` is the true time from which the vendor's API shows it.
+    Times are stamps of the vendor's clock; `visible` is the true time from which the vendor's API shows it. `created`
+    is when the vendor made the record, which is later than `started` where its data came late.
     """
 
     number: int
@@ -80,6 +100,7 @@ class Incident(msgspec.Struct, kw_only=True):
     provider: str
     namespace: str
     started: datetime
+    created: datetime
     visible: datetime
     updated: datetime
     is_event: bool = False
@@ -194,6 +215,7 @@ class World:
             provider=provider,
             namespace=chosen.choice(_NAMESPACES),
             started=stamp,
+            created=stamp,
             visible=self.now + timedelta(seconds=late_by),
             updated=stamp,
             is_event=is_event,
@@ -201,6 +223,15 @@ class World:
         )
         incident.history.append(Entry(stamp, "created"))
         self.incidents.append(incident)
+        return incident
+
+    def open_backdated(self, *, began: float, lasted: float, ending: CloseReason) -> Incident:
+        """An alert of late data: it began so many seconds ago and lasted so many, and the vendor learns both now."""
+        incident = self.open()
+        incident.started -= timedelta(seconds=began)
+        incident.history[:] = [Entry(incident.created, "created")]
+        self.end(incident, ending)
+        incident.ended = incident.started + timedelta(seconds=lasted)
         return incident
 
     def converge(self, incident: Incident) -> None:
@@ -233,11 +264,13 @@ class World:
         failure: tuple[FailureReason, str] | None = None,
         suppression: Suppression | None = None,
         settles_after: float = 0.0,
+        form: Form = Form.NOTICE,
     ) -> Tell:
         """The vendor tries to tell a person, or holds the notice back."""
         self._tells += 1
         told = Tell(
             number=self._tells,
+            form=form,
             at=self.stamp(),
             settles=self.now + timedelta(seconds=settles_after),
             channel=channel,
@@ -248,6 +281,10 @@ class World:
         incident.tells.append(told)
         self._note(incident, "notified")
         return told
+
+    def act(self, incident: Incident) -> None:
+        """The vendor writes into an alert's history, and leaves the alert's own record as it is."""
+        incident.history.append(Entry(self.stamp(), "action"))
 
     def end(self, incident: Incident, ending: CloseReason) -> None:
         """An open alert ends; a removed one is never heard of again."""
@@ -284,6 +321,10 @@ class World:
         if traits.has_events and chance() < pace.events:
             self.open(late_by=late_by, is_event=True)
             return
+        if traits.backdates and chance() < pace.backdated:
+            began = self._random.uniform(900, 2400) / self._speed
+            self.open_backdated(began=began, lasted=began * chance(), ending=self._random.choice(traits.endings))
+            return
         incident = self.open(late_by=late_by)
         life = self._span(pace.life)
         gone = chance() < pace.removed
@@ -305,8 +346,15 @@ class World:
             self._plan(self._span(self._pace.between_anomalies), lambda: self._anomaly(incident))
 
     def _tell(self, incident: Incident) -> None:
+        forms = self.traits.forms
+        if Form.JOB in forms:
+            self._work(incident)
         if not self.traits.channels:
             return
+        if Form.NOBODY in forms and self._random.random() < self._pace.nobody:
+            self.tell(incident, Channel.UNKNOWN, form=Form.NOBODY, failure=(FailureReason.NO_RECEIVER, ""))
+            return
+        folded: list[Channel] = []
         for channel in self._random.sample(self.traits.channels, k=min(2, len(self.traits.channels))):
             roll = self._random.random()
             failure = suppression = None
@@ -316,6 +364,30 @@ class World:
                 suppression = self._random.choice(self.traits.suppressions)
             settles_after = self._random.uniform(0, self._pace.result_delay) / self._speed
             self.tell(incident, channel, failure=failure, suppression=suppression, settles_after=settles_after)
+            if suppression is Suppression.CONVERGED:
+                folded.append(channel)
+        if Form.SUMMARY in forms:
+            self._plan(timedelta(seconds=60) / self._speed, lambda: self._sum_up(incident, folded))
+
+    def _sum_up(self, incident: Incident, folded: Sequence[Channel]) -> None:
+        """One message for what was folded within the last minute; without any, a summary that is not sent."""
+        roll = self._random.random()
+        failure = self._random.choice(self.traits.failures) if roll < self._pace.failed else None
+        blocked = Suppression.BLOCKED if roll > 1 - self._pace.held_back else None
+        form = Form.SUMMARY if folded else Form.IDLE
+        for channel in folded or self.traits.channels[:1]:
+            self.tell(incident, channel, failure=failure, suppression=blocked, form=form)
+
+    def _work(self, incident: Incident) -> None:
+        """What is done about an alert within three minutes and tells nobody."""
+        chance, pace, speed = self._random.random, self._pace, self._speed
+        if chance() < pace.jobs:
+            self._plan(timedelta(seconds=60 * chance() / speed), lambda: self._run_job(incident, 120 * chance()))
+        if chance() < pace.jobs:
+            self._plan(timedelta(seconds=180 * chance() / speed), lambda: self.act(incident))
+
+    def _run_job(self, incident: Incident, lasts: float) -> None:
+        self.tell(incident, Channel.UNKNOWN, form=Form.JOB, settles_after=lasts / self._speed)
 
     def _end(self, incident: Incident, *, gone: bool) -> None:
         self.end(incident, CloseReason.VANISHED if gone else self._random.choice(self.traits.endings))

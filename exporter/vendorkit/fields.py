@@ -82,6 +82,11 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def words(value: Any) -> str:
+    """Free text, also where it comes as a list of texts; "" for anything else."""
+    return ", ".join(filter(None, map(text, value))) if isinstance(value, list) else text(value)
+
+
 def short(value: Any) -> str:
     """A name or a title as text of at most 1,024 characters: what is kept as long as an alert is open."""
     if type(value) is str and len(value) <= LONGEST_TEXT:  # the usual case, first

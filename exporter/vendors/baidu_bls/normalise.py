@@ -25,9 +25,12 @@ STATES = {"ALERT": None, "OK": CloseReason.RECOVERED, "CLOSED": CloseReason.CLOS
 # "DescribeAlarmRecord", Notice: methods.
 CHANNELS = {"EMAIL": Channel.EMAIL, "SMS": Channel.SMS, "PHONE": Channel.PHONE}
 
+# What the notice of a run says that came before the alarm: the condition was not met often enough yet.
+_PENDING = "BLOCK_BY_PENDING_COUNT"
+
 # "ListAlarmExecutions", noticeStates: what held a notice back. Others that begin with BLOCK are `other`.
 SUPPRESSIONS = {
-    "BLOCK_BY_PENDING_COUNT": Suppression.PENDING_COUNT,
+    _PENDING: Suppression.PENDING_COUNT,
     "BLOCK_BY_REPEAT_INTERVAL": Suppression.REPEAT_INTERVAL,
     "BLOCK_BY_FREQUENCY": Suppression.FREQUENCY,
     "BLOCK_BY_NOTICE_DISABLED": Suppression.DISABLED,
@@ -149,8 +152,9 @@ def _run_from(raw: msgspec.Raw) -> _Run:
 
 
 def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
-    """One for each run that alarmed again; the first one is what raised the alarm."""
-    alarming = sorted((run for run in runs if run.state == "ALERT"), key=lambda run: run.at or _LATEST)
+    """One for each run that alarmed again; the first one that was not pending is what raised the alarm."""
+    raised = (run for run in runs if run.state == "ALERT" and _result_of(run) != _PENDING)
+    alarming = sorted(raised, key=lambda run: run.at or _LATEST)
     for run in alarming:
         if run.identity != alarming[0].identity:
             key = f"{alarm.id}/{run.identity}"
@@ -159,7 +163,7 @@ def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
 
 def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
     """One for each template and way of telling, once the result is there."""
-    result = text(run.execution.notice_state).upper()
+    result = _result_of(run)
     if result in _NOT_YET:
         return
     failure = failure_reason_from(text(run.execution.reason)) if result == "FAIL" else None
@@ -198,4 +202,8 @@ def _ways_of(execution: Execution) -> dict[str, Channel]:
 def _is_waiting(alarm: Alarm, run: _Run) -> bool:
     if run.state == "OK" and isinstance(alarm.policy, Policy) and flag(alarm.policy.recover_without_notice):
         return False  # nobody is going to be told
-    return text(run.execution.notice_state).upper() in _NOT_YET
+    return _result_of(run) in _NOT_YET
+
+
+def _result_of(run: _Run) -> str:
+    return text(run.execution.notice_state).upper()

@@ -50,7 +50,8 @@ TRAITS = Traits(
         (FailureReason.OTHER, "the mailbox is full"),
         (FailureReason.UNKNOWN, ""),
     ),
-    suppressions=tuple(_BLOCKS),
+    # Pending executions come before the alarm, and not among what is done about it.
+    suppressions=tuple(held_back for held_back in _BLOCKS if held_back is not Suppression.PENDING_COUNT),
     converges=True,
 )
 
@@ -70,6 +71,7 @@ class _Run(msgspec.Struct):
     at: datetime
     state: str
     tells: list[Tell]
+    pending: bool = False
 
     def is_settled(self, now: datetime) -> bool:
         """Whether the result of its notice is there."""
@@ -101,7 +103,11 @@ def _asked_from(body: bytes) -> _Asked:
 
 
 class BaiduBlsSimulator:
-    """One region of one account."""
+    """One region of one account.
+
+    `id_parameters` are the names by which DescribeAlarmRecord takes an id: the manual says the one, the SDKs send the
+    other, and a service may know only one of them.
+    """
 
     vendor = "baidu_bls"
 
@@ -110,6 +116,7 @@ class BaiduBlsSimulator:
         self.quirks: set[Quirk] = set()
         self.page_size_limit: int | None = None
         self.broken_details: set[int] = set()
+        self.id_parameters = {"id", "alarmId"}
         self._secret = SECRET_KEY
         self._rotations = 0
         self._rows: dict[tuple[int, Severity, datetime | None], msgspec.Raw] = {}
@@ -151,7 +158,7 @@ class BaiduBlsSimulator:
         return {"secret_key": self._secret}
 
     def truth(self, since: Since) -> Truth:
-        """The ledger, told in executions: each one in state ALERT after the first is a convergence.
+        """The ledger, told in executions: each one in state ALERT after the one that raised the alarm is a convergence.
 
         Of an alarm that was removed only counts what its detail still told.
         """
@@ -167,8 +174,12 @@ class BaiduBlsSimulator:
             if incident.removed:
                 told_at, stamp = self._described.get(incident.number, (self.world.start, self.world.start))
             runs = [run for run in _runs_of(incident) if run.at <= stamp]
-            further = [run for run in runs if run.state == "ALERT"][1:]
+            pending = [run for run in runs if run.pending]
+            further = [run for run in runs if run.state == "ALERT" and not run.pending][1:]
             truth.convergences += sum(since.counts(run.at, incident, self.world) for run in further)
+            truth.notices_suppressed[Suppression.PENDING_COUNT] += sum(
+                since.counts(run.at, incident, self.world) for run in pending
+            )
             for run in runs:
                 if not run.is_settled(told_at) or not since.counts(run.at, incident, self.world):
                     continue
@@ -270,7 +281,7 @@ class BaiduBlsSimulator:
 
     def _describe(self, request: Request) -> Response:
         given = dict(request.parameters)
-        wanted = given.get("id") or given.get("alarmId")  # the manual says the one, the SDKs send the other
+        wanted = next((given[name] for name in sorted(self.id_parameters) if given.get(name)), None)
         if not wanted:
             raise _Refused(400, "InvalidParameter", "Request param invalid")
         incident = self._incident(wanted)
@@ -304,6 +315,8 @@ class BaiduBlsSimulator:
                 result = _BLOCKS[first.suppression]
             elif first.failure is not None:
                 result, reason = "FAIL", first.failure[1]
+        if run.pending:
+            result = _BLOCKS[Suppression.PENDING_COUNT]
         channels = {tell.channel for tell in run.tells}
         template = {
             "id": f"7d0c2f5e-1111-4a2b-9c3d-{incident.number:012d}",
@@ -333,12 +346,20 @@ def _moment_or(default: datetime, text: str | None) -> datetime:
 
 
 def _runs_of(incident: Incident) -> list[_Run]:
-    """The executions of an alarm: what raised it, each further anomaly, each time people are told."""
+    """The executions of an alarm: those before it that were not enough to raise it, the one that did, each further
+    anomaly, each time people are told.
+    """
     runs = {(at, "ALERT"): _Run(at, "ALERT", []) for at in (incident.started, *incident.anomalies)}
     for tell in incident.tells:
         state = "OK" if tell.recovery else "ALERT"
         runs.setdefault((tell.at, state), _Run(tell.at, state, [])).tells.append(tell)
-    return sorted(runs.values(), key=lambda run: run.at)
+    early = [incident.started - minutes * timedelta(minutes=1) for minutes in range(1, _pending_count_of(incident))]
+    return sorted([*(_Run(at, "ALERT", [], pending=True) for at in early), *runs.values()], key=lambda run: run.at)
+
+
+def _pending_count_of(incident: Incident) -> int:
+    """How many executions in a row have to find the condition met before the alarm is raised."""
+    return 3 if incident.number % 4 == 3 else 1
 
 
 def _record(incident: Incident) -> dict[str, Any]:
@@ -350,11 +371,21 @@ def _record(incident: Incident) -> dict[str, Any]:
         "endTime": _text(incident.ended) if incident.ended else "",
         "state": _STATES[incident.ending],
         "closeReason": "POLICY_MODIFIED" if incident.ending is CloseReason.CLOSED else "",
-        "policy": {"name": incident.policy, "pendingCount": 1, "repeatIntervalMinute": 30, "notices": []},
+        "policy": {
+            "name": incident.policy,
+            "pendingCount": _pending_count_of(incident),
+            "repeatIntervalMinute": 30,
+            "notices": [],
+        },
         "object": {"project": incident.namespace, "logStoreName": incident.resource},
         "triggerCondition": {"level": _LEVELS[incident.severity], "condition": "$1.errors > 50"},
         "groups": _pairs(incident, {"$1.zone": "bj-a"}),
     }
+
+
+def _policy(incident: Incident) -> dict[str, Any]:
+    pending_count = _pending_count_of(incident)
+    return {"name": incident.policy, "pendingCount": pending_count, "repeatIntervalMinute": 30, "notices": []}
 
 
 def _pairs(incident: Incident, values: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from exporter.vendorkit.fields import (
     short,
     text,
     whole_number,
+    words,
 )
 from exporter.vendorkit.reasons import failure_reason_from
 from exporter.vendors.blueking.config import BluekingConfig
@@ -52,14 +53,16 @@ ROW_STATES = {"SUCCESS": False, "RUNNING": False, "SHIELDED": False, "FAILED": T
 # A row that folds more anomalies is a mistake: the check that finds them runs every few seconds at most.
 MOST_ANOMALIES = 10**9
 
-# search_action, `inputs.notice_way` (bk-monitor, constants/action.py, NoticeWay).
+# search_action, `inputs.notice_way` (bk-monitor, constants/action.py, NoticeWay, and bkmonitor/utils/send.py).
 CHANNELS = {
     "mail": Channel.EMAIL,
     "sms": Channel.SMS,
     "voice": Channel.PHONE,
     "weixin": Channel.IM,
     "qy_weixin": Channel.IM,
+    "rtx": Channel.IM,
     "wxwork-bot": Channel.IM,
+    "wecom_robot": Channel.IM,
     "bkchat": Channel.IM,
     "": Channel.UNKNOWN,
 }
@@ -166,7 +169,7 @@ def notice_from_row(alert_key: str, row: FlowRow, zone: tzinfo) -> Notice | None
     status = _upper(row.status)
     failure = None
     if ROW_STATES.get(status):
-        failure = failure_reason_from(text(row.message))
+        failure = failure_reason_from(words(row.message))
         if isinstance(row.extend_info, ExtendInfo) and flag(row.extend_info.empty_receiver):
             failure = FailureReason.NO_RECEIVER
     return Notice(
@@ -181,13 +184,14 @@ def notice_from_row(alert_key: str, row: FlowRow, zone: tzinfo) -> Notice | None
 def notices_from(row: ActionRow) -> list[Notice]:
     """The notices a handling record tells of, one for each way; none for other actions and before the result is known.
 
-    Raises ItemRejected for a record without id.
+    A summary is a message of its own, sent in place of notices that were skipped; one that is itself skipped found
+    nothing to sum up. Raises ItemRejected for a record without id.
     """
     status = text(row.status).strip().lower()
     if (
         row.action_plugin_type != "notice"
         or flag(row.is_parent_action)
-        or row.signal == "collect"
+        or (row.signal == "collect" and status == "skipped")
         or status in IN_PROGRESS
     ):
         return []
@@ -195,16 +199,15 @@ def notices_from(row: ActionRow) -> list[Notice]:
     at = moment_from_s(row.create_time, "create_time")
     alerts = row.alert_id if isinstance(row.alert_id, list) else [row.alert_id]
     listed = row.inputs.notice_way if isinstance(row.inputs, Inputs) else None
-    # A way may name its own sub-channel: bkchat|WEWORK.
-    ways = [text(way).split("|")[0].strip().lower() for way in (listed if isinstance(listed, list) else [listed])]
+    ways = [text(way).strip().lower() for way in (listed if isinstance(listed, list) else [listed])]
     notices = []
     for way in sorted(set(ways)) or [""]:
         suppressed = HELD_BACK.get(status)
         failure = _failure(row) if RESULTS.get(status) else None
-        if failure and way == "voice" and row.failure_type == "system_abort":
+        channel = _channel_of(way)
+        if failure and channel is Channel.PHONE and row.failure_type == "system_abort":
             # Not a failure: the same person was called less than two minutes before.
             failure, suppressed = None, Suppression.FREQUENCY
-        channel = CHANNELS.get(way)
         known = status in RESULTS or suppressed is not None
         notices.append(
             Notice(
@@ -220,9 +223,15 @@ def notices_from(row: ActionRow) -> list[Notice]:
     return notices
 
 
+def _channel_of(way: str) -> Channel | None:
+    """The channel of a way; of one that goes through another sender, as bkchat|mail does, the one people see."""
+    sender, _, seen = way.partition("|")
+    return (CHANNELS.get(seen.strip()) if seen.strip() else None) or CHANNELS.get(sender.strip())
+
+
 def _failure(row: ActionRow) -> FailureReason:
-    said = text(row.ex_data.message) if isinstance(row.ex_data, ExData) else ""
-    return failure_reason_from(said or text(row.status_tips))
+    said = words(row.ex_data.message) if isinstance(row.ex_data, ExData) else ""
+    return failure_reason_from(said or words(row.status_tips))
 
 
 def _anomalies(row: FlowRow) -> int:
@@ -231,7 +240,7 @@ def _anomalies(row: FlowRow) -> int:
 
 
 def _digest(alert_key: str, row: FlowRow) -> str:
-    said = "\0".join((alert_key, text(row.operate), text(row.create_time), text(row.message)))
+    said = "\0".join((alert_key, text(row.operate), text(row.create_time), words(row.message)))
     return blake2b(said.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 

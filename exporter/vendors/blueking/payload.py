@@ -85,7 +85,7 @@ class FlowRow(msgspec.Struct):
 
     operate: Scalar = None
     status: Scalar = None
-    message: Scalar = None
+    message: Any = None
     create_time: Scalar = None
     extend_info: ExtendInfo | list[Any] | Scalar = None
 
@@ -97,9 +97,9 @@ class FlowLog(msgspec.Struct, Generic[T]):
 
 
 class ExData(msgspec.Struct, gc=False):
-    """`ex_data` of an action: what went wrong, in words."""
+    """`ex_data` of an action: what went wrong, in words; group robots leave a list of texts."""
 
-    message: Scalar = None
+    message: Any = None
 
 
 class Inputs(msgspec.Struct):
@@ -109,12 +109,16 @@ class Inputs(msgspec.Struct):
 
 
 class ActionRow(msgspec.Struct):
-    """A record of search_action: a notice to one receiver, another action, or the parent of several."""
+    """A record of search_action: a notice to one receiver, a summary of several (`signal` collect), another action, or
+    the parent of notices. `status_tips` is a text or, of group robots, a list of texts.
+    """
 
     id: Scalar = None
+    raw_id: Scalar = None
+    parent_action_id: Scalar = None
     status: Scalar = None
     failure_type: Scalar = None
-    status_tips: Scalar = None
+    status_tips: Any = None
     ex_data: ExData | list[Any] | Scalar = None
     signal: Scalar = None
     action_plugin_type: Scalar = None

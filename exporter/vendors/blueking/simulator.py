@@ -13,7 +13,7 @@ from exporter.model.alert import CloseReason, Severity
 from exporter.model.records import Channel, FailureReason, Suppression
 from exporter.simulation.truth import Since, Truth, truth_of
 from exporter.simulation.wire import Quirk, Request, Response, json_response
-from exporter.simulation.world import Entry, Incident, Tell, Traits, World
+from exporter.simulation.world import Entry, Form, Incident, Tell, Traits, World, floored
 
 TRAITS = Traits(
     severities=(Severity.CRITICAL, Severity.WARNING, Severity.INFO),
@@ -34,6 +34,7 @@ TRAITS = Traits(
     shields=True,
     changes_severity=True,
     converges=True,
+    forms=frozenset({Form.NOTICE, Form.SUMMARY}),
 )
 
 APP_CODE = "alert-exporter"
@@ -45,7 +46,15 @@ _ZONE = timezone(timedelta(hours=8))  # the server's own, Asia/Shanghai
 _BUSINESSES = {"prod": 2, "staging": 3, "payments": 4}
 _LEVELS = {Severity.CRITICAL: 1, Severity.WARNING: 2, Severity.INFO: 3}
 _STATES = {None: "ABNORMAL", CloseReason.RECOVERED: "RECOVERED", CloseReason.CLOSED: "CLOSED"}
-_WAYS = {Channel.EMAIL: "mail", Channel.SMS: "sms", Channel.PHONE: "voice", Channel.IM: "bkchat|WEWORK"}
+# A channel has as many ways as senders were added over the years (bkmonitor/utils/send.py, constants/action.py).
+_WAYS = {
+    Channel.EMAIL: ("mail", "bkchat|mail"),
+    Channel.SMS: ("sms",),
+    Channel.PHONE: ("voice",),
+    Channel.IM: ("bkchat|WEWORK", "rtx", "wecom_robot", "wxwork-bot", "weixin"),
+}
+# Senders to group robots collect their errors in a list, which is stored as it is.
+_ROBOTS = {"wecom_robot", "wxwork-bot"}
 _OPERATES = {
     "created": "CREATE",
     "anomaly": "CONVERGE",
@@ -65,6 +74,8 @@ _ALERT_STATES = (
 )
 _ACTION_STATES = "running success partial_success failure partial_failure skipped shield blocked waiting converged"
 _RESULT_WINDOW = 10_000
+# Numbers of the records that are parents of notices begin here.
+_RAW_PARENTS = 50_000_000
 
 _ESB = "/api/c/compapi/v2/monitor_v3/"
 _GATEWAY = "/api/bk-monitor/prod/"
@@ -287,7 +298,7 @@ class BluekingSimulator:
         held = self._alert_rows.get(incident.number)
         if held is not None and held[0] == version:
             return held[1]
-        started = _epoch(incident.started)
+        started, created = _epoch(incident.started), _epoch(incident.created)
         row = {
             "id": _alert_id(incident),
             "seq_id": incident.number,
@@ -303,7 +314,8 @@ class BluekingSimulator:
             "is_shielded": True if incident.shielded else None,
             "is_handled": True if incident.tells else None,
             "is_blocked": False,
-            "create_time": started,
+            "ack_duration": self._ack_duration(incident),
+            "create_time": created,
             "update_time": _epoch(incident.updated),
             "begin_time": started,
             "first_anomaly_time": started,
@@ -329,6 +341,13 @@ class BluekingSimulator:
         self._alert_rows[incident.number] = (version, raw)
         return raw
 
+    def _ack_duration(self, incident: Incident) -> int | None:
+        """Seconds to the first moment at which the alert was acknowledged, shielded, or not open any more."""
+        moments = [incident.acknowledged, incident.ended if incident.ending else None]
+        moments += [entry.at for entry in incident.history if entry.what == "shielded"]
+        first = min((moment for moment in moments if moment is not None), default=None)
+        return _epoch(first) - _epoch(incident.created) if first is not None else None
+
     # Handling records.
 
     def _search_action(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,60 +355,100 @@ class BluekingSimulator:
         states = _states(parameters, _ACTION_STATES) or {"running", "success", "failure"}
         businesses = _businesses(parameters)
         conditions = _conditions(parameters)
-        found = []
+        of_parents = any(key == "parent_action_id" for key, _, _ in conditions)
+        found: list[dict[str, Any]] = []
         for incident in self._incidents():
             if businesses and _BUSINESSES[incident.namespace] not in businesses:
                 continue
             for tell in incident.tells:
                 settled = tell.settles <= self.world.now
-                status = self._status_of(tell)
-                if (
-                    (settled and _epoch(tell.settles + self.world.skew) < start)
-                    or _epoch(tell.at) > end
-                    or status not in states
-                    or not _fits({"action_plugin_type": "notice"}, conditions)
-                ):
+                if (settled and _epoch(tell.settles + self.world.skew) < start) or _epoch(tell.at) > end:
                     continue
-                found.append((incident, tell))
-        found.sort(key=lambda pair: (pair[1].at, pair[1].number), reverse=True)
+                for row in self._records_of(incident, tell):
+                    fields = {name: str(row[name]) for name in ("action_plugin_type", "parent_action_id")}
+                    # Parents stay hidden, and so do summaries from who asks for them.
+                    hidden = row["signal"] == "collect" if of_parents else row["is_parent_action"]
+                    if not hidden and row["status"] in states and _fits(fields, conditions):
+                        found.append(row)
+        found.sort(key=lambda row: (row["create_time"], row["raw_id"]), reverse=True)
         listing = self._page(found, parameters, largest=1000, spoilt=True)
-        rows = [self._action_row(incident, tell) for incident, tell in listing.pop("rows")]
-        return {"actions": rows, **listing, "total": min(listing["total"], _RESULT_WINDOW)}
+        return {"actions": listing.pop("rows"), **listing, "total": min(listing["total"], _RESULT_WINDOW)}
+
+    def _records_of(self, incident: Incident, tell: Tell) -> Iterator[dict[str, Any]]:
+        """The records of one attempt: a notice has a parent besides its own, which it lacks if it has no receiver."""
+        if tell.form in {Form.NOTICE, Form.NOBODY}:
+            yield self._parent_row(incident, tell)
+        if tell.form is not Form.NOBODY:
+            yield self._action_row(incident, tell)
 
     def _status_of(self, tell: Tell) -> str:
         if tell.settles > self.world.now:
             return "running"
+        if tell.form in {Form.IDLE, Form.NOBODY}:
+            return "skipped"
         if tell.suppression is not None:
             return _HELD_BACK[tell.suppression]
         return "failure" if tell.failure else "success"
 
     def _action_row(self, incident: Incident, tell: Tell) -> dict[str, Any]:
+        """A notice to one receiver, a summary, or a job."""
         status = self._status_of(tell)
-        settled = _epoch(tell.settles + self.world.skew) if status != "running" else None
-        message = tell.failure[1] if tell.failure and settled else ""
-        way = _WAYS[tell.channel]
-        failure_type = ""
+        ways = _WAYS.get(tell.channel, ("",))
+        way = ways[tell.number % len(ways)]
+        failure_type, said = "", ""
         if status == "failure":
             failure_type = "execute_failure"
-        if tell.suppression is Suppression.FREQUENCY:
-            way, failure_type = "voice", "system_abort" if settled else ""
+            said = tell.failure[1] if tell.failure else ""
+        if tell.suppression is Suppression.FREQUENCY and status == "failure":
+            way, failure_type = "voice", "system_abort"
+        message = [said] if said and way in _ROBOTS else said
+        signal = "recovered" if tell.recovery else "abnormal"
+        # A list or a text, as the server happened to store it; of a summary always a list.
+        listed = tell.form is not Form.NOTICE or tell.number % 2
+        inputs: dict[str, Any] = {"notice_way": [way] if listed else way, "notice_receiver": "opsuser"}
+        return self._record(
+            incident,
+            tell,
+            parent_action_id=_RAW_PARENTS + tell.number if tell.form is Form.NOTICE else 0,
+            status=status,
+            failure_type=failure_type,
+            status_tips=message,
+            ex_data={"message": message} if message else {},
+            signal=signal if tell.form in {Form.NOTICE, Form.JOB} else "collect",
+            action_plugin_type="job" if tell.form is Form.JOB else "notice",
+            inputs={} if tell.form is Form.JOB else inputs,
+        )
+
+    def _parent_row(self, incident: Incident, tell: Tell) -> dict[str, Any]:
+        """The notice as a whole, to all its receivers."""
+        way = _WAYS.get(tell.channel, ("",))[0]
+        status = self._status_of(tell)
+        return self._record(
+            incident,
+            tell,
+            raw_id=_RAW_PARENTS + tell.number,
+            is_parent_action=True,
+            status="success" if status in {"shield", "blocked"} else status,
+            signal="recovered" if tell.recovery else "abnormal",
+            inputs={"notify_info": {way: ["opsuser"]} if tell.form is Form.NOTICE else {}},
+        )
+
+    def _record(self, incident: Incident, tell: Tell, **fields: Any) -> dict[str, Any]:
+        raw_id = fields.get("raw_id", tell.number)
+        settled = _epoch(tell.settles + self.world.skew) if tell.settles <= self.world.now else None
         return {
-            "id": f"{_epoch(tell.at)}{tell.number:08d}",
-            "raw_id": tell.number,
-            "parent_action_id": 51725300,
+            "id": f"{_epoch(tell.at)}{raw_id:08d}",
+            "raw_id": raw_id,
+            "parent_action_id": 0,
             "is_parent_action": False,
-            "status": status,
-            "failure_type": failure_type,
-            "status_tips": message,
-            "ex_data": {"message": message} if message else {},
-            "signal": "recovered" if tell.recovery else "abnormal",
+            "failure_type": "",
+            "status_tips": "",
+            "ex_data": {},
             "action_plugin_type": "notice",
             "alert_id": [_alert_id(incident)],
             "alert_level": _LEVELS[incident.severity],
             "bk_biz_id": str(_BUSINESSES[incident.namespace]),
             "strategy_id": 318,
-            # A list or a text, as the server happened to store it.
-            "inputs": {"notice_way": [way] if tell.number % 2 else way, "notice_receiver": "opsuser"},
             "outputs": {},
             "operator": ["opsuser"],
             "create_time": _epoch(tell.at),
@@ -399,6 +458,7 @@ class BluekingSimulator:
             "converge_id": 0,
             "is_converge_primary": False,
             "converge_count": 0,
+            **fields,
         }
 
     # The flow log.
@@ -441,9 +501,9 @@ class BluekingSimulator:
         tells = iter(incident.tells)
         for place, entry in enumerate(incident.history):
             if entry.what == "notified":
-                row = self._row_of_notice(entry, next(tells))
-                if row is not None:
-                    yield row
+                yield from self._rows_of_tell(entry, next(tells))
+            elif entry.what == "action":
+                yield FlowRow(entry.at, "ACTION", f"noise of rule {place} reduced")
             elif entry.what in _OPERATES:
                 operate = _OPERATES[entry.what]
                 message = f"in_use >= 95, current {95 + place % 50 / 10}" if operate in {"CREATE", "CONVERGE"} else ""
@@ -451,6 +511,17 @@ class BluekingSimulator:
                 if operate == "CONVERGE":
                     anomalies = 1 + (incident.number + place) % 5 if self._generation is Generation.G1 else 1
                 yield FlowRow(entry.at, operate, message, anomalies=anomalies)
+
+    def _rows_of_tell(self, entry: Entry, tell: Tell) -> Iterator[FlowRow]:
+        if tell.form is Form.JOB:
+            yield FlowRow(entry.at, "ACTION", f"job {tell.number} started")
+            if tell.settles <= self.world.now:
+                ended = floored(tell.settles + self.world.skew, TRAITS.resolution)
+                yield FlowRow(ended, "ACTION", f"job {tell.number} ended")
+        elif tell.form in {Form.NOTICE, Form.NOBODY}:
+            row = self._row_of_notice(entry, tell)
+            if row is not None:
+                yield row
 
     def _row_of_notice(self, entry: Entry, tell: Tell) -> FlowRow | None:
         if self._generation is Generation.G3:
@@ -463,7 +534,7 @@ class BluekingSimulator:
         if tell.suppression is not None:
             return None
         if tell.failure is None:
-            return FlowRow(entry.at, operate, f"{_WAYS[tell.channel]} sent")
+            return FlowRow(entry.at, operate, f"{_WAYS[tell.channel][0]} sent")
         reason, text = tell.failure
         status = "PARTIAL_SUCCESS" if reason is FailureReason.OTHER else "FAILED"
         return FlowRow(entry.at, operate, text, status=status, reason=reason)
@@ -567,8 +638,8 @@ def _fits(fields: Mapping[str, str], conditions: Sequence[tuple[str, bool, set[s
 
 
 def _alert_id(incident: Incident) -> str:
-    """Ten digits of its second, then its number: longer than a float holds exactly."""
-    return f"{_epoch(incident.started)}{incident.number:08d}"
+    """Ten digits of the second it was created in, then its number: longer than a float holds exactly."""
+    return f"{_epoch(incident.created)}{incident.number:08d}"
 
 
 def _epoch(moment: datetime) -> int:

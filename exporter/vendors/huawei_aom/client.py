@@ -11,7 +11,7 @@ from exporter.model.reading import Rejections
 from exporter.model.records import Kind
 from exporter.vendorkit.fields import text
 from exporter.vendorkit.http import Http, by_status
-from exporter.vendorkit.items import Decoded, PageDecoder
+from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
 from exporter.vendorkit.paging import follow_cursors
 from exporter.vendors.huawei_aom import payload
 from exporter.vendors.huawei_aom.config import HuaweiAomConfig
@@ -100,7 +100,7 @@ class Client:
             f"{self._base}/alarm-notified-histories",
             query={"event_sn": event_sn},
             headers=_JSON,
-            read=_HISTORIES.decode,
+            read=_histories_from,
             judge=_judge_of_histories,
         )
 
@@ -120,6 +120,18 @@ _HISTORIES: PageDecoder[object, payload.NotifiedHistory] = PageDecoder(
     items_of=lambda answer: answer.notified_histories,
     kind=Kind.NOTICE,
 )
+
+
+def _histories_from(answer: bytes) -> Decoded[object, payload.NotifiedHistory]:
+    """How people were told; older deployments answer with the one history alone, and not with a list of it."""
+    try:
+        decode_mended(_OLDER, answer)
+    except msgspec.ValidationError:
+        return _HISTORIES.decode(answer)
+    return _HISTORIES.decode(b'{"notified_histories":[%s]}' % answer)
+
+
+_OLDER = msgspec.json.Decoder(payload.OlderNotifiedHistory)
 
 
 def _page_from(decoded: Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]) -> EventPage:

@@ -10,7 +10,16 @@ from exporter.errors import ItemRejected
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import LabelSets
 from exporter.model.records import Channel, Event, FailureReason, Notice
-from exporter.vendorkit.fields import LONGEST_TEXT, Scalar, identity, is_digits, moment_from_ms, text, whole_number
+from exporter.vendorkit.fields import (
+    LONGEST_TEXT,
+    Scalar,
+    identity,
+    is_digits,
+    moment_from_ms,
+    text,
+    whole_number,
+    words,
+)
 from exporter.vendorkit.reasons import failure_reason_from
 from exporter.vendors.huawei_aom import payload
 
@@ -149,7 +158,7 @@ def notices_from(event_sn: str, notification: payload.Notification) -> list[Noti
     publication = text(smn.smn_request_id) or f"{text(notification.action_rule)}@{text(smn.sent_time)}"
     code = text(smn.smn_response_code)
     published = len(code) == 3 and is_digits(code) and code.startswith("2")
-    refused = None if published else failure_reason_from(_why(code, text(smn.smn_response_body)))
+    refused = None if published else failure_reason_from(_why(code, words(smn.smn_response_body)))
     notices: list[Notice] = []
     for index, endpoint in enumerate(smn.smn_notified_history or ([] if published else [payload.Endpoint()])):
         protocol = text(endpoint.smn_subscription_type).lower()

@@ -1,6 +1,6 @@
 """AOM's JSON as AOM writes it. Numbers may come as text; what a record may lack has a default."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -56,7 +56,7 @@ class SmnChannel(msgspec.Struct):
     sent_time: Scalar = None
     smn_request_id: Scalar = None
     smn_response_code: Scalar = None
-    smn_response_body: Scalar = None
+    smn_response_body: Any = None
     smn_notified_history: list[Endpoint] | None = None
 
 
@@ -71,6 +71,12 @@ class NotifiedHistory(msgspec.Struct):
     """What was done for one alarm (NotifiedHistoriesResult)."""
 
     notifications: list[Notification] | None = None
+
+
+class OlderNotifiedHistory(msgspec.Struct):
+    """The answer of ListNotifiedHistories before SDK 3.1.75, which is what the list holds today: told by this field."""
+
+    notifications: msgspec.Raw
 
 
 class NotifiedHistoryList(msgspec.Struct, Generic[T]):

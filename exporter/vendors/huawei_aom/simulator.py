@@ -99,7 +99,11 @@ class _Row(msgspec.Struct):
 
 
 class SimulatedAom:
-    """The AOM of one project, and the IAM that gives tokens for it."""
+    """The AOM of one project, and the IAM that gives tokens for it.
+
+    `has_histories` is whether ListNotifiedHistories exists, and `has_old_histories` whether it answers in the shape of
+    the SDKs before 3.1.75, which is one object without the outer list.
+    """
 
     vendor = "huawei_aom"
 
@@ -109,6 +113,7 @@ class SimulatedAom:
         self.page_size_limit: int | None = None
         self.broken_details: set[int] = set()
         self.has_histories = True
+        self.has_old_histories = False
         self._secret_key = SECRET_KEY
         self._tokens: dict[str, datetime] = {}
         # Rows shift under every other walk of a list: alarms do not end all the time.
@@ -309,6 +314,8 @@ class SimulatedAom:
             for tell in incident.tells
             if tell.settles <= self.world.now
         ]
+        if self.has_old_histories:
+            return json_response({"event_sn": event_sn, "notifications": told})
         histories = [{"event_sn": event_sn, "notifications": told}] if told else []
         return json_response({"notified_histories": histories})
 

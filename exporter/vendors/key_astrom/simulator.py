@@ -94,7 +94,11 @@ _LISTINGS = {
 
 
 class KeyAstromSimulator:
-    """One environment. `scopes` are what its token may do."""
+    """One environment.
+
+    `scopes` are what its token may do. `page_size_beside_fields` is the largest page of problems that are asked for
+    with `fields`; the manual knows no such limit, other material of the vendor says 10.
+    """
 
     vendor = "key_astrom"
 
@@ -104,6 +108,7 @@ class KeyAstromSimulator:
         self.page_size_limit: int | None = None
         self.broken_details: set[int] = set()
         self.scopes = {"events.read", "problems.read"}
+        self.page_size_beside_fields: int | None = None
         self._rotations = 0
 
     def endpoint_of(self, request: Request) -> str:
@@ -192,6 +197,8 @@ class KeyAstromSimulator:
         size = given.get("pageSize", str(listing.default_size))
         if not size.isdecimal() or not 1 <= int(size) <= listing.max_size:
             raise _violation("pageSize", f"must be between 1 and {listing.max_size}")
+        if given.get("fields") and self.page_size_beside_fields and int(size) > self.page_size_beside_fields:
+            raise _violation("pageSize", f"must be <= {self.page_size_beside_fields}")
         for selector in (listing.selector, "entitySelector"):
             if len(given.get(selector, "")) > _MAX_SELECTOR:
                 raise _violation(selector, f"must not be longer than {_MAX_SELECTOR} characters")
@@ -321,8 +328,8 @@ class KeyAstromSimulator:
             "managementZones": _zones(incident),
             "underMaintenance": incident.shielded,
             "suppressAlert": incident.shielded,
-            "suppressProblem": False,
-            "frequentEvent": False,
+            "suppressProblem": _raises_no_problem(incident),
+            "frequentEvent": _is_frequent(incident),
         }
 
     def _problem(self, incident: Incident, *, with_evidence: bool) -> dict[str, Any]:
@@ -406,6 +413,16 @@ def _zones(incident: Incident) -> list[dict[str, str]]:
     return [{"id": str(_hash(sum(incident.namespace.encode()), 5)), "name": incident.namespace}]
 
 
+def _raises_no_problem(incident: Incident) -> bool:
+    """Whether the detection of problems leaves this event out; nobody decided that it is not to be heard of."""
+    return incident.number % 11 == 5
+
+
+def _is_frequent(incident: Incident) -> bool:
+    """Whether the same went wrong so often that it raises no problem any more."""
+    return incident.number % 13 == 6
+
+
 def _said(value: bool) -> str:
     return str(value).lower()
 
@@ -418,8 +435,8 @@ _GETTERS: Mapping[str, Callable[[Incident], str]] = {
     "managementZoneId": lambda incident: _zones(incident)[0]["id"],
     "underMaintenance": lambda incident: _said(incident.shielded),
     "suppressAlert": lambda incident: _said(incident.shielded),
-    "suppressProblem": lambda _incident: "false",
-    "frequentEvent": lambda _incident: "false",
+    "suppressProblem": lambda incident: _said(_raises_no_problem(incident)),
+    "frequentEvent": lambda incident: _said(_is_frequent(incident)),
 }
 
 
