@@ -25,6 +25,12 @@ class CursorRefused(SourceBroken):
     reason = Reason.API_ERROR
 
 
+class PageSizeRefused(SourceBroken):
+    """The server takes no pages of this size."""
+
+    reason = Reason.API_ERROR
+
+
 class _List(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One of the API's lists. `always` goes with every page; all else must be left out beside a cursor."""
 
@@ -118,7 +124,10 @@ def _judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchErr
         case 400 | 404 | 410 if cursor:
             return CursorRefused(f"HTTP {status}: the server refused its own page cursor, twice")
         case 400:
-            return SourceBroken(f"HTTP 400: the request was refused{_refused(body)}", reason=Reason.API_ERROR)
+            refused = _refused(body)
+            because = f" because of {', '.join(refused[:5])}" if refused else ""
+            error = PageSizeRefused if "pageSize" in refused else SourceBroken
+            return error(f"HTTP 400: the request was refused{because}", reason=Reason.API_ERROR)
         case 401:
             return SourceRefused("HTTP 401: the API token was refused")
         case 403:
@@ -127,17 +136,19 @@ def _judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchErr
             return None
 
 
-def _refused(body: bytes) -> str:
+def _refused(body: bytes) -> list[str]:
+    """The names of the parameters that were refused."""
     try:
         envelopes = _ENVELOPE.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+        return []
     if isinstance(envelopes, payload.ErrorEnvelope):
         envelopes = [envelopes]
-    paths = {
-        violation.path
-        for envelope in envelopes
-        for violation in envelope.error.constraint_violations or ()
-        if isinstance(violation.path, str) and re.fullmatch(r"[\w.]{1,40}", violation.path, re.ASCII)
-    }
-    return f" because of {', '.join(sorted(paths)[:5])}" if paths else ""
+    return sorted(
+        {
+            violation.path
+            for envelope in envelopes
+            for violation in envelope.error.constraint_violations or ()
+            if isinstance(violation.path, str) and re.fullmatch(r"[\w.]{1,40}", violation.path, re.ASCII)
+        }
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, Rows
 from exporter.vendorkit.paging import follow_cursors
 from exporter.vendors.key_astrom import payload
-from exporter.vendors.key_astrom.client import Client, CursorRefused
+from exporter.vendors.key_astrom.client import Client, CursorRefused, PageSizeRefused
 from exporter.vendors.key_astrom.config import KeyAstromConfig
 from exporter.vendors.key_astrom.normalise import (
     SEVERITIES,
@@ -30,12 +30,12 @@ from exporter.vendors.key_astrom.normalise import (
 T = TypeVar("T")
 Ask = Callable[[int, str | None], Awaitable[Decoded[payload.Page, T]]]
 
-# Rows of a page. A row may have 100 properties of 4,096 characters: what is too large is asked for anew in pages a
-# tenth as long.
-_EVENTS_PAGE = 1000
-_PAGE = 500
+# Rows of a page at first, by list, as the manual allows them. Asked for anew in pages a tenth as long is what is too
+# large, for a row may have 100 properties of 4,096 characters, and what the server refuses: some of the vendor's
+# material says that problems with `fields` come in pages of 10 at most.
+_PAGE_SIZES = {"events": 1000, "event_types": 500, "problems": 500}
 _SHRINK = 10
-_SMALL = 100
+_SMALLEST_PAGE = 10
 
 _TYPES_RETRIED_AFTER = timedelta(minutes=5)
 
@@ -51,7 +51,11 @@ _FED_BY_PROBLEMS = frozenset({Fact.CONVERGENCES})
 
 
 class KeyAstromSource:
-    """One environment. Between polls it remembers only what types mean and what is not worth asking again soon."""
+    """One environment.
+
+    Between polls it remembers what types mean, what is not worth asking again soon, the sizes of pages that are taken,
+    and since when problems could not be read.
+    """
 
     def __init__(self, config: KeyAstromConfig, http: Http) -> None:
         self._config = config
@@ -59,8 +63,10 @@ class KeyAstromSource:
         self._client = Client(config, http)
         self._severities = severities_from(SEVERITIES, config)
         self._meanings = meanings_from((), self._severities)
+        self._page_sizes = dict(_PAGE_SIZES)
         self._types = Due()
         self._problems = OptionalApi()
+        self._problems_missed_since: datetime | None = None
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """Open alerts; alerts that ended and events; convergences."""
@@ -94,9 +100,9 @@ class KeyAstromSource:
         yield self._supplied()
         found.raise_if_told_to_wait()
         if self._config.problems and self._problems.is_worth_asking(window.end):
-            yield await self._convergences(past + _PROBLEM_GROWS_FOR, window)
+            for reading in await self._convergences(window):
+                yield reading
             yield self._supplied()
-            yield Details("problems", _FED_BY_PROBLEMS, answered=int(self._problems.is_there))
 
     def _supplied(self) -> Supplied:
         """Suppression and events always; convergences where problems are read and the server has them."""
@@ -117,10 +123,10 @@ class KeyAstromSource:
             return Details("event_types")
         self._types.put_off(window.end + _TYPES_RETRIED_AFTER)
         try:
-            types = await self._walk(self._client.event_types, _PAGE)
+            types = await self._walk("event_types", self._client.event_types)
         except FetchError as error:
-            if error.reason is Reason.AUTH or error.retry_after is not None:
-                raise  # the lists of events would be refused as well
+            if _concerns_all(error):
+                raise
             if error.reason not in (Reason.PERMISSION, Reason.NOT_FOUND):
                 return Details("event_types", failed={error.reason: 1})
         else:
@@ -128,26 +134,36 @@ class KeyAstromSource:
         self._types.put_off(window.end + ASKED_AGAIN_AFTER)
         return Details("event_types", answered=1)
 
-    async def _convergences(self, past: timedelta, window: Window) -> Happened:
+    async def _convergences(self, window: Window) -> list[Reading]:
+        """The events that joined problems, also of a time in which these could not be read; no failure ends the poll."""
+        start = min(window.start, self._problems_missed_since or window.start)
+        past = self._past(window) + (window.start - start) + _PROBLEM_GROWS_FOR
         try:
-            problems = await self._walk(partial(self._client.problems, past=past), _PAGE)
-        except SourceUnintelligible as error:
-            if error.reason is not Reason.NOT_FOUND or self._problems.has_answered:
-                raise  # an API that has answered is not gone for a status that any gateway may send
-            self._problems.answered(window.end, is_there=False)
-            return Happened([])
+            problems = await self._walk("problems", partial(self._client.problems, past=past))
+        except FetchError as error:
+            if _concerns_all(error):
+                raise
+            # An API that has answered is not gone for a status that any gateway may send.
+            if error.reason is Reason.NOT_FOUND and not self._problems.has_answered:
+                self._problems.answered(window.end, is_there=False)
+                return [Details("problems")]
+            self._problems_missed_since = start
+            return [Details("problems", _FED_BY_PROBLEMS, failed={error.reason: 1})]
         self._problems.answered(window.end, is_there=True)
+        self._problems_missed_since = None
         answers = [convergences_from(problem) for problem in problems.items]
         rejected = sum((answer.rejected for answer in answers), problems.rejected)
-        return Happened([record for answer in answers for record in answer.items], rejected)
+        happened = Happened([record for answer in answers for record in answer.items], rejected)
+        return [happened, Details("problems", _FED_BY_PROBLEMS, answered=1)]
 
     # Lists.
 
     async def _events(self, past: timedelta, selector: str) -> Rows[payload.Event]:
-        return await self._walk(partial(self._client.events, past=past, selector=selector), _EVENTS_PAGE)
+        return await self._walk("events", partial(self._client.events, past=past, selector=selector))
 
-    async def _walk(self, ask: Ask[T], size: int) -> Rows[T]:
+    async def _walk(self, endpoint: str, ask: Ask[T]) -> Rows[T]:
         """The whole list; begun anew once if the server refuses its own cursor, and with smaller pages if need be."""
+        size = self._page_sizes[endpoint]
         restarted = False
         while True:
             try:
@@ -156,10 +172,13 @@ class KeyAstromSource:
                 if restarted:
                     raise
                 restarted = True
-            except SourceUnintelligible as error:
-                if error.reason is not Reason.TOO_LARGE or size < _SMALL:
+            except (PageSizeRefused, SourceUnintelligible) as error:
+                is_refused = isinstance(error, PageSizeRefused)
+                if not (is_refused or error.reason is Reason.TOO_LARGE) or size <= _SMALLEST_PAGE:
                     raise
-                size //= _SHRINK
+                size = max(size // _SHRINK, _SMALLEST_PAGE)
+                if is_refused:
+                    self._page_sizes[endpoint] = size
 
     async def _pages(self, ask: Callable[[str | None], Awaitable[Decoded[payload.Page, T]]]) -> Rows[T]:
         rows = Rows[T]()
@@ -196,6 +215,11 @@ class KeyAstromSource:
             batches[-1].append(key)
             used += size
         return {self._selector(f"eventId({','.join(map(_quoted, batch))})"): batch for batch in batches}
+
+
+def _concerns_all(error: FetchError) -> bool:
+    """Whether the lists of events are or would be refused as well, or are to wait."""
+    return error.reason is Reason.AUTH or error.retry_after is not None
 
 
 def _quoted(value: str) -> str:

@@ -211,6 +211,23 @@ async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
     assert len(open_in(readings).alerts) == 100
 
 
+async def test_a_size_of_pages_that_is_refused_is_made_smaller_and_not_tried_again() -> None:
+    env = Environment()
+    env.simulator.page_size_beside_fields = 10
+    for _ in range(25):
+        env.world.converge(env.world.open())
+
+    first = await env.read()
+    asked_first = Counter(env.site.calls)
+    second = await env.read()
+
+    for readings in (first, second):
+        assert len(open_in(readings).alerts) == 25
+        assert len([record for record in happened_in(readings) if isinstance(record, Convergence)]) == 25
+    assert (asked_first["problems", "400"], asked_first["problems", "200"]) == (2, 3)
+    assert env.site.calls - asked_first == {("events", "200"): 2, ("problems", "200"): 3}
+
+
 async def test_rows_that_are_too_large_one_by_one_fail_the_poll() -> None:
     env = Environment(max_response_bytes=300, problems=False)
     env.site.faults.append(Fault(kind=FaultKind.STATUS, endpoint="event_types", status=404))
