@@ -135,7 +135,7 @@ class KeyAstromSource:
         return Details("event_types", answered=1)
 
     async def _convergences(self, window: Window) -> list[Reading]:
-        """The events that joined problems, also of a time in which these could not be read; no failure ends the poll."""
+        """The events that joined problems, also of a time when these could not be read; no failure ends the poll."""
         start = min(window.start, self._problems_missed_since or window.start)
         past = self._past(window) + (window.start - start) + _PROBLEM_GROWS_FOR
         try:
