@@ -137,7 +137,7 @@ async def test_types_that_could_not_be_read_are_asked_for_again_after_five_minut
 async def test_problems_that_cannot_be_read_cost_no_alert_and_are_made_up_for(status: int) -> None:
     rig = Rig("key_astrom")
     await rig.polls(2)
-    before = rig.counts().convergences
+    before = told(rig)["convergences"]
 
     rig.site.faults = [Fault(kind=FaultKind.STATUS, endpoint="problems", status=status)]
     await rig.polls(3 * 60)
