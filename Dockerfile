@@ -16,7 +16,7 @@ COPY exporter exporter
 # Bytecode is compiled here, as nothing can be written later. Checked hashes make it independent of file times.
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /tmp/wheel \
  && python3 -m pip --python /opt/vendor-alert-exporter/bin/python install --no-deps --no-compile /tmp/wheel/*.whl \
- && /opt/vendor-alert-exporter/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/vendor-alert-exporter
+ && PYTHONHASHSEED=0 /opt/vendor-alert-exporter/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/vendor-alert-exporter
 
 FROM ${BASE}
 ARG VERSION=unknown

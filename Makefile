@@ -5,7 +5,7 @@ BIN := .venv/bin
 IMAGE_REQUIREMENTS := requirements/image.txt
 DEV_REQUIREMENTS := requirements/dev.txt
 
-.PHONY: demo test check bench soak docs requirements clean
+.PHONY: demo test check bench soak docs requirements release reproducible version clean
 
 demo: .venv/.run
 	$(BIN)/vendor-alert-exporter demo
@@ -30,13 +30,30 @@ docs: .venv/.dev
 	$(BIN)/python -m exporter.reference --write
 	$(BIN)/python deploy/dashboards/generate.py
 	$(BIN)/python deploy/helm/generate.py
+	$(BIN)/python .ci/address
 
-# Pins every dependency with its hashes, for all supported Python versions and platforms.
+# Pins every dependency with its hashes, for all supported Python versions and platforms. UPGRADE=--upgrade takes the
+# newest ones.
+PIN = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(UPGRADE)
 requirements: .venv/.dev
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--all-extras pyproject.toml -o $(IMAGE_REQUIREMENTS)
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--all-extras --group dev pyproject.toml -o $(DEV_REQUIREMENTS)
+	$(PIN) --all-extras pyproject.toml -o $(IMAGE_REQUIREMENTS)
+	$(PIN) --all-extras --group dev pyproject.toml -o $(DEV_REQUIREMENTS)
+	$(PIN) --group build -o requirements/build.txt
+
+# Builds all that a release consists of from the last commit, into dist/: wheel, sdist, chart, image, bills of materials,
+# checksums. IMAGE=no leaves out the image, which needs buildah and root.
+release: .venv/.dev
+	.ci/release dist
+
+# Builds it all twice, and fails if one byte differs.
+reproducible: .venv/.dev
+	.ci/release dist
+	.ci/release build/again
+	diff --recursive dist build/again
+
+# Makes VERSION the current one everywhere, CHART_VERSION that of the chart, and moves changelog.d/ into CHANGELOG.md.
+version: .venv/.dev
+	$(BIN)/python .ci/version $(VERSION) $(CHART_VERSION)
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; none was found" >&2; exit 1; }
@@ -53,4 +70,4 @@ requirements: .venv/.dev
 	@touch $@ .venv/.run
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build dist

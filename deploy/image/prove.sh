@@ -1,24 +1,18 @@
 #!/bin/bash
-# Builds the image without a container engine, starts it with a read-only root as its numeric user, and scrapes it.
-#
-# Needs root, buildah and, for a base made here from Debian packages, debootstrap. BASE=IMAGE builds on that instead.
-# KEEP=DIRECTORY keeps the base made here for the next time.
+# Builds the image by build.sh, starts it with a read-only root as its numeric user, and scrapes it. Needs root.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/../.."
 
-tools=(buildah curl unshare python3)
-[ -n "${BASE:-}" ] || tools+=(debootstrap)
-for tool in "${tools[@]}"; do
+for tool in curl unshare; do
   command -v "$tool" > /dev/null || {
-    echo "prove.sh: $tool is missing: without it nobody has seen the Dockerfile build an image that runs" >&2
+    echo "prove.sh: $tool is missing: without it nobody has seen the image run" >&2
     exit 1
   }
 done
 
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 work=$(mktemp -d)
-keep=${KEEP:-$work}
 storage=(--root "$work/storage" --runroot "$work/run")
 pid=
 clean_up() {
@@ -29,48 +23,8 @@ clean_up() {
 }
 trap clean_up EXIT
 
-if [ -z "${BASE:-}" ]; then
-  BASE=localhost/python-from-packages
-  if [ ! -e "$keep/base.tar" ]; then
-    # The mirror is the one this machine's own packages come from.
-    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    mirror=$(apt-get indextargets --format '$(RELEASE) $(SITE)' | awk -v release="$release" '$1 == release { print $2; exit }')
-    debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
-      "$release" "$work/base" "$mirror" > "$work/debootstrap.log" || { tail -n 20 "$work/debootstrap.log" >&2; exit 1; }
-    rm -rf "$work"/base/var/cache/apt/* "$work"/base/var/lib/apt/lists/*
-    tar --create --file "$keep/base.tar" --directory "$work/base" --one-file-system .
-  fi
-  container=$(buildah "${storage[@]}" from scratch)
-  buildah "${storage[@]}" add --quiet "$container" "$keep/base.tar" / > /dev/null
-  buildah "${storage[@]}" commit --quiet --rm "$container" "$BASE" > /dev/null
-fi
-
-# pip inside the build is set up as pip is on this machine; what its settings name is mounted for the build alone.
-volumes=(--volume "$work/pip.conf:/etc/pip.conf:ro")
-python3 - "$work/pip.conf" > "$work/paths" <<'EOF'
-import ast, pathlib, re, subprocess, sys
-
-listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
-settings = {}
-for line in listed.stdout.splitlines():
-    name, _, value = line.partition("=")
-    settings[name.rpartition(".")[2]] = ast.literal_eval(value)
-text = "".join(f"{key} = {' '.join(value.split())}\n" for key, value in settings.items())
-pathlib.Path(sys.argv[1]).write_text("[global]\n" + text)
-for path in re.findall(r"(?:(?<=\s)|(?<=file://))/[^\s]+", text):
-    if pathlib.Path(path).exists():
-        print(path.removesuffix("/simple"))  # an index of files has them beside it
-EOF
-while read -r path; do
-  volumes+=(--volume "$path:$path:ro")
-done < "$work/paths"
-
+STORAGE=$work deploy/image/build.sh
 image=localhost/vendor-alert-exporter
-version=$(python3 -c 'import re; print(re.search(r"(?m)^version = \"(.+)\"", open("pyproject.toml").read())[1])')
-revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
-buildah "${storage[@]}" build --quiet --format docker --build-arg BASE="$BASE" --build-arg VERSION="$version" \
-  --build-arg REVISION="$revision" "${volumes[@]}" --tag "$image" . > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; exit 1; }
-
 # What a runtime would read from the image.
 buildah "${storage[@]}" inspect --type image "$image" > "$work/image.json"
 python3 - "$work/image.json" > "$work/settings" <<'EOF'
@@ -78,7 +32,7 @@ import json, shlex, sys
 
 image = json.load(open(sys.argv[1]))["Docker"]["config"]
 assert image["StopSignal"] == "SIGTERM" and image["Healthcheck"]["Test"] == ["CMD", "vendor-alert-exporter", "healthcheck"]
-assert all(image["Labels"][f"org.opencontainers.image.{name}"] not in ("", "unknown") for name in ("version", "revision"))
+assert all(image["Labels"][f"org.opencontainers.image.{name}"] not in ("", "unknown") for name in ("version", "revision", "url", "source", "documentation", "created", "base.name"))
 print(f"user={shlex.quote(image['User'])}")
 print(f"environment=({' '.join(map(shlex.quote, image['Env']))})")
 print(f"entrypoint=({' '.join(map(shlex.quote, image['Entrypoint']))})")
@@ -87,7 +41,7 @@ user= environment=() entrypoint=()
 . "$work/settings"
 [[ $user =~ ^[1-9][0-9]*:[1-9][0-9]*$ ]] || { echo "prove.sh: the image's user is not numeric: $user" >&2; exit 1; }
 
-root=$(buildah "${storage[@]}" mount "$(buildah "${storage[@]}" from "$image")")
+root=$(readlink "$work/root")
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 address=VENDOR_ALERT_EXPORTER_WEB__LISTEN_ADDRESS=127.0.0.1:$port
 # The container: the image's files, all read-only but /tmp, which the demo writes its configuration to.

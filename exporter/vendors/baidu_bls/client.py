@@ -13,8 +13,6 @@ from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
 from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, RecordDetail, RecordPage, code_of
 
-# What DescribeAlarmRecord may call the id: its manual's request line says the one, its table and the SDKs the other.
-ID_PARAMETERS = ("id", "alarmId")
 PAGE_SIZE = 100  # "pageSize: maximum 100" (ListAlarmRecord)
 
 Page = Decoded[RecordPage[Alarm], Alarm]
@@ -50,22 +48,12 @@ class UnreadableAlarm(SourceUnintelligible):
     """What is told of an alarm has another shape than documented, which asking again soon does not mend."""
 
 
-class WrongParameter(SourceBroken):
-    """The vendor refuses a parameter, and does not say which."""
-
-    reason = Reason.API_ERROR
-
-
 class Client:
-    """Asks one region's API.
-
-    Args:
-        id_parameter: how DescribeAlarmRecord is to be given an id: by `id`, by `alarmId`, or `auto`, which finds out.
-    """
+    """Asks one region's API."""
 
     def __init__(self, http: Http, id_parameter: str) -> None:
         self._http = http
-        self._id_parameters = ID_PARAMETERS if id_parameter == "auto" else (id_parameter,)
+        self._id_parameter = id_parameter
 
     async def list_records(self, *, state: str, since: datetime, order_by: str, order: str, page: int) -> Page:
         """A page of the alarm records in a state, of alarms that started at `since` or later."""
@@ -88,25 +76,13 @@ class Client:
         )
 
     async def describe_record(self, alarm_id: str) -> Alarm | None:
-        """An alarm record with its executions; None if the vendor knows none by this id.
-
-        Which name the id goes by is known as soon as an answer shows the alarm.
-        """
-        names = self._id_parameters
-        try:
-            return await self._described(names[0], alarm_id)
-        except WrongParameter as error:
-            if len(names) == 1:
-                raise WrongParameter(f"{error}: is `id_parameter` the right one?") from None
-        return await self._described(names[1], alarm_id)
-
-    async def _described(self, id_parameter: str, alarm_id: str) -> Alarm | None:
+        """An alarm record with its executions; None if the vendor knows none by this id."""
         try:
             alarm = await self._http.ask(
                 "describe_alarm_record",
                 "GET",
                 "/v1/alarm/record",
-                query=[(id_parameter, alarm_id)],
+                query=[(self._id_parameter, alarm_id)],
                 read=_alarm_from,
                 judge=_judge,
             )
@@ -114,8 +90,6 @@ class Client:
             return None
         if alarm is not None and alarm.id != alarm_id:
             raise SourceUnintelligible("DescribeAlarmRecord told of another alarm: is `id_parameter` the right one?")
-        if alarm is not None:
-            self._id_parameters = (id_parameter,)
         return alarm
 
 
@@ -164,8 +138,6 @@ def _judge(status: int, body: bytes) -> FetchError | None:
 def _error_of(code: str) -> FetchError | None:
     if code == "RequestLimited":
         return SourceThrottled("too many requests (RequestLimited)")
-    if code == "InvalidParameter":
-        return WrongParameter("the vendor refused a parameter (InvalidParameter)")
     if code in _FAILURES:
         return SourceBroken(f"the vendor's server failed ({code})", repeat=True)
     if code in _REFUSALS:
