@@ -1,8 +1,8 @@
-"""DetailQueue: which alerts still need a second call; losing it costs calls, never correctness."""
+"""Follow: reads the details of alerts as they come due. DetailQueue: what is due. OptionalApi: what not all have."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
@@ -13,11 +13,22 @@ from exporter.errors import FetchError, Reason, SourceRefused, SourceUnreachable
 from exporter.model.facts import Fact
 from exporter.model.reading import Details, Window
 from exporter.vendorkit.clock import NOISE
+from exporter.vendorkit.contract import Tuning
+from exporter.vendorkit.http import Http
 
 T = TypeVar("T")
 
-# So many calls in a row without an answer, and the rest waits for the next poll.
+# Calls in a row without an answer, after which the rest waits for the next poll.
 GIVE_UP_AFTER = 3
+# The longest pause between two calls that fail for good, and between two questions to a server without an API.
+ASKED_AGAIN_AFTER = timedelta(hours=1)
+
+_FOR_GOOD = frozenset({Reason.NOT_FOUND, Reason.API_ERROR, Reason.BAD_RESPONSE, Reason.TOO_LARGE})
+
+
+def fails_for_good(error: FetchError) -> bool:
+    """Whether the same call will probably fail in the same way: it was answered, and not by a server in trouble."""
+    return error.reason in _FOR_GOOD and not error.repeat
 
 
 class _Entry(msgspec.Struct):
@@ -27,10 +38,14 @@ class _Entry(msgspec.Struct):
     since: datetime
     read_version: Hashable = None
     listed: int = 0
+    failures: int = 0  # for good, in a row
+    is_to_blame: bool = False  # other calls were answered meanwhile
 
 
 class DetailQueue:
-    """Remembers, per alert, which version of it was read in detail and when it is due again.
+    """Remembers, per alert, which version of it was read in detail and when it is due again; pure.
+
+    Losing it costs calls, never correctness.
 
     Args:
         max_entries: how many alerts are remembered; beyond it those not listed for longest are forgotten.
@@ -41,6 +56,8 @@ class DetailQueue:
         self._max_entries = max_entries
         self._round = 0
         self._counted_from: datetime | None = None
+        self.now = datetime.min.replace(tzinfo=UTC)
+        """The vendor's time at the start of the poll."""
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
@@ -50,17 +67,27 @@ class DetailQueue:
 
         Until one succeeds, all is forgotten where the vendor's clock was learnt meanwhile: what an earlier reading
         took for the baseline, or was discarded with it, is decided anew. Otherwise a first poll that needs several
-        attempts goes on where the last one ended.
+        attempts goes on where the last one ended. A clock that was set back takes with it what waits.
         """
         known = self._counted_from
         if known is None or (window.first and not timedelta(0) <= window.counted_from - known < NOISE):
             self._entries.clear()
             self._counted_from = window.counted_from
         self._round += 1
+        if window.end < self.now:
+            self._shift(window.end - self.now)
+        self.now = window.end
 
-    def offer(self, key: str, version: Hashable, now: datetime) -> None:
+    def _shift(self, step: timedelta) -> None:
+        for entry in self._entries.values():
+            entry.queued += step
+            entry.since += step
+            if entry.due is not None:
+                entry.due += step
+
+    def offer(self, key: str, version: Hashable) -> None:
         """Says that an alert is listed at this version; it is due when that version was not read yet."""
-        entry = self._entries.get(key)
+        entry, now = self._entries.get(key), self.now
         if entry is None:
             self._entries[key] = _Entry(version=version, due=now, queued=now, since=now, listed=self._round)
             return
@@ -68,7 +95,7 @@ class DetailQueue:
         if entry.version != version:
             entry.version = version
             entry.since = now
-            if entry.due is None or entry.due > now:
+            if not entry.failures and (entry.due is None or entry.due > now):
                 entry.due = entry.queued = now
 
     def again(self, key: str, at: datetime) -> None:
@@ -77,8 +104,9 @@ class DetailQueue:
         if entry is not None and (entry.due is None or at < entry.due):
             entry.due = entry.queued = at
 
-    def know(self, key: str, version: Hashable, now: datetime) -> None:
+    def know(self, key: str, version: Hashable) -> None:
         """Remembers an alert at this version as needing no call."""
+        now = self.now
         self._entries[key] = _Entry(
             version=version, due=None, queued=now, since=now, read_version=version, listed=self._round
         )
@@ -87,10 +115,12 @@ class DetailQueue:
         """When the present version of an alert in the queue was first offered."""
         return self._entries[key].since
 
-    def due(self, now: datetime) -> list[str]:
+    def due(self) -> list[str]:
         """The alerts to ask about now, those that wait longest first."""
         waiting = [
-            (entry.queued, key) for key, entry in self._entries.items() if entry.due is not None and entry.due <= now
+            (entry.queued, key)
+            for key, entry in self._entries.items()
+            if entry.due is not None and entry.due <= self.now
         ]
         return [key for _, key in sorted(waiting, key=itemgetter(0))]  # of those that wait alike, as they are listed
 
@@ -105,18 +135,33 @@ class DetailQueue:
         if entry is not None:
             entry.read_version = entry.version
             entry.due = None
+            entry.failures = 0
 
-    def tried(self, key: str, now: datetime) -> None:
+    def tried(self, key: str) -> None:
         """Puts an alert whose call failed at the end of the queue: it stays due, and starves no other."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry.queued = now
+            entry.queued = self.now
 
-    def put_off(self, key: str, until: datetime) -> None:
-        """Lets an alert wait whose call will not be answered better soon."""
+    def failed(self, key: str, pause: timedelta, *, interval: timedelta, is_to_blame: bool) -> None:
+        """Lets an alert whose call fails for good wait: at first for `pause`, each further time twice as long.
+
+        It is due half an interval early, for polls are not exactly an interval apart. `is_to_blame` says that other
+        calls were answered, so that the failure is no matter of the whole API.
+        """
         entry = self._entries.get(key)
         if entry is not None:
-            entry.due = entry.queued = until
+            longer = min(pause * 2 ** min(entry.failures, 20), max(pause, ASKED_AGAIN_AFTER))
+            entry.due = entry.queued = self.now + longer - interval / 2
+            entry.failures += 1
+            entry.is_to_blame |= is_to_blame
+
+    def release(self) -> None:
+        """Makes due what waits only because no call at all was answered for a while."""
+        for entry in self._entries.values():
+            if entry.failures and not entry.is_to_blame:
+                entry.due = self.now
+                entry.failures = 0
 
     def prune(self, *, unlisted_polls: int = 3, waiting_polls: int = 1000) -> None:
         """Forgets alerts not listed for some polls, for many with a call to come, and the oldest beyond the bound."""
@@ -132,9 +177,9 @@ class DetailQueue:
             for key in oldest[: len(self._entries) - self._max_entries]:
                 del self._entries[key]
 
-    def backlog(self, now: datetime) -> int:
+    def backlog(self) -> int:
         """How many alerts wait for a call that is due."""
-        return sum(1 for entry in self._entries.values() if entry.due is not None and entry.due <= now)
+        return len(self.due())
 
 
 class Fetched(NamedTuple, Generic[T]):
@@ -209,3 +254,136 @@ async def fetch_details(
     if refused:
         raise refused[0]
     return Fetched(details, failed, len(keys) - len(details) - len(failed))
+
+
+class Follow(Generic[T]):
+    """Reads the details of alerts as they come due, within what one poll may ask of an endpoint.
+
+    Args:
+        call: asks for the details of one alert.
+        facts: what only these details feed.
+        pause: how long an alert waits whose call fails for good, at first.
+        is_final: whether a failure is one for good.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        call: Callable[[str], Awaitable[T]],
+        *,
+        http: Http,
+        config: Tuning,
+        facts: frozenset[Fact] = frozenset(),
+        pause: timedelta | None = None,
+        is_final: Callable[[FetchError], bool] = fails_for_good,
+    ) -> None:
+        self.queue = DetailQueue(config.max_records)
+        self._endpoint = endpoint
+        self._call = call
+        self._http = http
+        self._limit = config.max_detail_requests
+        self._concurrency = config.max_concurrency
+        self._facts = facts
+        self._interval = config.interval
+        self._pause = pause or config.interval
+        self._is_final = is_final
+        self._is_silent = False
+        self._asked: Fetched[T] = Fetched({}, {}, 0)
+
+    @property
+    def failed(self) -> dict[str, FetchError]:
+        """Why calls of this poll have failed, by alert."""
+        return self._asked.failed
+
+    def begin(self, window: Window) -> None:
+        """Starts a poll."""
+        self.queue.begin(window)
+        self._asked = Fetched({}, {}, 0)
+
+    async def read(self, keys: Sequence[str] | None = None) -> dict[str, T]:
+        """Asks for the details of these alerts, or of those that are due and were not asked for in this poll.
+
+        What does not fit into the poll waits; one whose call fails is due again at the next poll, one that fails for
+        good ever more rarely.
+        """
+        before = self._asked
+        if keys is None:
+            keys = [key for key in self.queue.due() if key not in before.failed]
+        found = await fetch_details(
+            keys,
+            self._call,
+            limit=0 if before.waiting else self._limit - len(before.details) - len(before.failed),
+            concurrency=self._concurrency,
+            until=self._http.details_until,
+        )
+        self._asked = Fetched(
+            before.details | found.details, before.failed | found.failed, before.waiting + found.waiting
+        )
+        for key in found.details:
+            self.queue.done(key)
+        for key, error in found.failed.items():
+            self._put_off(key, error)
+        if found.details and self._is_silent:
+            self.queue.release()
+        if found.details or found.failed:
+            self._is_silent = not found.details
+        return found.details
+
+    def unanswered(self, key: str, error: FetchError) -> None:
+        """Takes an answer for none."""
+        del self._asked.details[key]
+        self._asked.failed[key] = error
+        self._put_off(key, error)
+
+    def _put_off(self, key: str, error: FetchError) -> None:
+        if self._is_final(error):
+            is_to_blame = bool(self._asked.details)
+            self.queue.failed(key, self._pause, interval=self._interval, is_to_blame=is_to_blame)
+        else:
+            self.queue.tried(key)
+
+    def reading(self) -> Details:
+        """How the calls of this poll went."""
+        waiting = max(self.queue.backlog(), self._asked.waiting)
+        return self._asked.reading(self._endpoint, self._facts, waiting=waiting)
+
+    def end(self) -> None:
+        """Forgets what need not be remembered; raises the failure that asks for the longest wait, if one does."""
+        self.queue.prune()
+        self._asked.raise_if_told_to_wait()
+
+
+class Due:
+    """A moment from which on something is to be done; at once, until it was put off."""
+
+    def __init__(self) -> None:
+        self._at = datetime.min.replace(tzinfo=UTC)
+
+    def is_now(self, now: datetime) -> bool:
+        """Whether the moment has come."""
+        # A vendor's clock that was corrected backwards must not put it off for longer.
+        return now >= self._at or self._at - now > ASKED_AGAIN_AFTER
+
+    def put_off(self, until: datetime) -> None:
+        """Sets the moment, at most an hour from now."""
+        self._at = until
+
+
+class OptionalApi:
+    """Whether a server has a call: believed so until it says, in its documented words, that it has not."""
+
+    def __init__(self) -> None:
+        self.is_there = True
+        self.has_answered = False
+        self._again = Due()
+
+    def is_worth_asking(self, now: datetime) -> bool:
+        """Whether to ask: always where the call is there, else an hour after the server said that it is not."""
+        return self.is_there or self._again.is_now(now)
+
+    def answered(self, now: datetime, *, is_there: bool) -> None:
+        """Notes what the server said; where the call was there until now, it is asked again at once."""
+        is_stray = self.is_there and self.has_answered and not is_there
+        self._again.put_off(now if is_stray else now + ASKED_AGAIN_AFTER)
+        self.has_answered |= is_there
+        self.is_there = is_there

@@ -1,7 +1,6 @@
 """Field types for wire models, and what they mean: counts, epoch s or ms, times without zone, maps or pairs, ids."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from exporter.errors import ItemRejected
@@ -10,6 +9,9 @@ from exporter.errors import ItemRejected
 Scalar = str | int | float | bool | None
 
 LONGEST_TEXT = 1024
+
+# A time further ahead of the vendor's clock than this is a mistake.
+AHEAD = timedelta(days=1)
 
 _LATEST_S = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 # Any more digits are nonsense that int() takes long over or refuses; so many a float holds exactly, too.
@@ -106,15 +108,6 @@ def identity(value: Scalar, field: str) -> str:
 def flag(value: Any) -> bool:
     """Whether a vendor's boolean says yes; null and anything odd is no."""
     return value is True or value in ("true", "True", 1)
-
-
-def mapping_from(value: Any) -> dict[str, Any]:
-    """A map, whether it came as a map or as a list of {key, value} pairs; empty for anything else."""
-    if isinstance(value, Mapping):
-        return {str(key): item for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return {str(pair["key"]): pair.get("value") for pair in value if isinstance(pair, Mapping) and "key" in pair}
-    return {}
 
 
 def list_from(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -43,11 +44,32 @@ def normalise_all(kind: Kind, items: Iterable[T], convert: Callable[[T], R | Non
 
 
 class Decoded(NamedTuple, Generic[P, T]):
-    """A page: its envelope, its items that could be decoded, and why others could not."""
+    """A page: its envelope, its items that could be decoded, why others could not, and of these what names them."""
 
     page: P
     items: list[T]
     rejected: Rejections
+    bare: Sequence[Any] = ()
+
+
+class Rows(Generic[T]):
+    """The rows of one list, as its pages come in. `bare` holds what names those that could not be decoded."""
+
+    def __init__(self, *pages: Decoded[Any, T]) -> None:
+        self.items: list[T] = []
+        self.rejected = Rejections()
+        self.bare: list[Any] = []
+        for page in pages:
+            self.add(page)
+
+    def __len__(self) -> int:
+        return len(self.items) + len(self.rejected)
+
+    def add(self, page: "Decoded[Any, T] | Rows[T]") -> None:
+        """Takes in the rows of a page, or of another list."""
+        self.items += page.items
+        self.rejected.extend(page.rejected)
+        self.bare += page.bare
 
 
 class PageDecoder(Generic[P, T]):
@@ -58,14 +80,22 @@ class PageDecoder(Generic[P, T]):
         item: the struct of one item.
         items_of: the list inside a decoded page; None counts as empty.
         kind: what an unreadable item is counted as.
+        bare: a struct of what names an item, fields of any type, for items of another shape; without it they are lost.
     """
 
     def __init__(
-        self, page: Any, item: type[T], *, items_of: Callable[[Any], Sequence[Any] | None], kind: Kind
+        self,
+        page: Any,
+        item: type[T],
+        *,
+        items_of: Callable[[Any], Sequence[Any] | None],
+        kind: Kind,
+        bare: type[msgspec.Struct] | None = None,
     ) -> None:
         self._whole = msgspec.json.Decoder(page[item])
         self._loose = msgspec.json.Decoder(page[msgspec.Raw])
         self._item = msgspec.json.Decoder(item)
+        self._bare = msgspec.json.Decoder(bare) if bare is not None else None
         self._items_of = items_of
         self._kind = kind
 
@@ -91,12 +121,16 @@ class PageDecoder(Generic[P, T]):
         page = self._loose.decode(body)
         items: list[T] = []
         rejected = Rejections()
+        bare: list[Any] = []
         for raw in self._listed(page):
             try:
                 items.append(self._item.decode(raw))
             except msgspec.ValidationError as error:
                 rejected.add(self._kind, f"not of the documented shape: {error}")
-        return Decoded(page, items, rejected)
+                if self._bare is not None:
+                    with suppress(msgspec.ValidationError):
+                        bare.append(self._bare.decode(raw))
+        return Decoded(page, items, rejected, bare)
 
     def _listed(self, page: Any) -> Sequence[Any]:
         return checked_length(self._items_of(page) or ())

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 import anyio
+import httpx
 import msgspec
 import pytest
 from hypothesis import given
@@ -21,18 +22,20 @@ from exporter.errors import (
     SourceThrottled,
     SourceUnintelligible,
 )
+from exporter.model.reading import Details
 from exporter.model.records import Kind
 from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.details import DetailQueue, fetch_details
+from exporter.vendorkit.contract import Tuning
+from exporter.vendorkit.details import DetailQueue, Follow, fetch_details
 from exporter.vendorkit.fields import (
     flag,
     identity,
-    mapping_from,
     moment_from_ms,
     moment_from_s,
     moment_from_text,
     short,
 )
+from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import LONGEST_LIST, PageDecoder, decode_mended
 from exporter.vendorkit.paging import follow_cursors, follow_numbers
 from exporter.vendorkit.secret import Credentials, Secret, known_values
@@ -140,11 +143,6 @@ def test_long_ids_stay_exact_and_missing_ones_are_rejected() -> None:
             identity(missing, "id")
 
 
-def test_a_map_is_read_from_a_map_and_from_pairs() -> None:
-    assert mapping_from({"a": 1}) == mapping_from([{"key": "a", "value": 1}]) == {"a": 1}
-    assert mapping_from(None) == mapping_from("x") == mapping_from([1]) == {}
-
-
 def test_only_yes_is_yes() -> None:
     assert [flag(value) for value in (True, "true", 1, None, False, "false", 0, [])] == [True] * 3 + [False] * 5
 
@@ -199,15 +197,20 @@ async def test_a_list_longer_than_the_cap_is_truncated_and_one_that_just_fits_is
 # Details.
 
 
+def begun(queue: DetailQueue, seconds: float = 0, **window: Any) -> DetailQueue:
+    """The queue after the start of a poll, so many seconds after the start."""
+    queue.begin(a_window(end=at(seconds), **window))
+    return queue
+
+
 def test_a_version_is_read_once_and_a_new_version_again() -> None:
     queue = DetailQueue()
     seen = []
 
     for version in (1, 1, 2, 2):
-        queue.begin(a_window())
-        queue.offer("a", version, START)
-        seen.append(queue.due(START))
-        for key in queue.due(START):
+        begun(queue).offer("a", version)
+        seen.append(queue.due())
+        for key in queue.due():
             queue.done(key)
 
     assert seen == [["a"], [], ["a"], []]
@@ -216,40 +219,124 @@ def test_a_version_is_read_once_and_a_new_version_again() -> None:
 def test_those_that_wait_longest_come_first_and_a_failed_one_goes_to_the_end() -> None:
     queue = DetailQueue()
     for seconds, key in enumerate("abc"):
-        queue.offer(key, 1, at(seconds))
-    queue.tried("a", at(9))
+        begun(queue, seconds).offer(key, 1)
+    begun(queue, 9).tried("a")
 
-    assert queue.due(at(10)) == ["b", "c", "a"]
-    assert queue.backlog(at(10)) == 3
+    assert queue.due() == ["b", "c", "a"]
+    assert queue.backlog() == 3
 
 
 @pytest.mark.parametrize(("learnt", "due"), [(0, []), (1, []), (-1, ["a"]), (60, ["a"])])
 def test_a_first_poll_goes_on_where_the_last_attempt_ended_unless_the_vendors_clock_was_learnt(
     learnt: float, due: list[str]
 ) -> None:
-    queue = DetailQueue()
-    queue.begin(a_window(first=True, counted_from=START))
-    queue.offer("a", 1, START)
+    queue = begun(DetailQueue(), first=True, counted_from=START)
+    queue.offer("a", 1)
     queue.done("a")
 
-    queue.begin(a_window(first=True, counted_from=at(learnt)))
-    queue.offer("a", 1, START)
+    begun(queue, first=True, counted_from=at(learnt)).offer("a", 1)
 
-    assert queue.due(START) == due
+    assert queue.due() == due
 
 
 def test_what_is_not_listed_any_more_is_forgotten_unless_a_call_is_due() -> None:
-    queue = DetailQueue()
-    queue.begin(a_window())
+    queue = begun(DetailQueue())
     for key in ("done", "due"):
-        queue.offer(key, 1, START)
+        queue.offer(key, 1)
     queue.done("done")
 
     for _ in range(3):
-        queue.begin(a_window())
+        begun(queue)
     queue.prune()
 
     assert ("done" in queue, "due" in queue) == (False, True)
+
+
+def test_a_clock_that_is_set_back_puts_nothing_off() -> None:
+    queue = begun(DetailQueue(), 10_000)
+    queue.offer("a", 1)
+    queue.done("a")
+    queue.again("a", at(10_300))
+
+    assert [begun(queue, seconds).due() for seconds in (10_060, 60, 240, 360)] == [[], [], [], ["a"]]
+
+
+class Endpoint:
+    """A detail endpoint of which some keys, or all, are broken; notes when each was asked for, in minutes."""
+
+    def __init__(self, *broken: str, error: FetchError | None = None) -> None:
+        self.broken = set(broken)
+        self.asked: dict[str, list[int]] = {}
+        self.error = error or SourceBroken("refused", reason=Reason.API_ERROR)
+        self.minute = 0
+        config = Tuning(max_concurrency=1)
+        http = Http(httpx.AsyncClient(), "")
+        self.follow = Follow("logs", self.call, http=http, config=config)
+
+    async def call(self, key: str) -> str:
+        self.asked.setdefault(key, []).append(self.minute)
+        if key in self.broken:
+            raise self.error
+        return key
+
+    async def poll(self, *keys: str, minutes: int = 1) -> Details:
+        self.minute += minutes
+        self.follow.begin(a_window(end=at(60 * self.minute)))
+        for key in keys:
+            self.follow.queue.offer(key, 1)
+        await self.follow.read()
+        return self.follow.reading()
+
+
+@pytest.mark.anyio
+async def test_a_call_that_fails_for_good_is_made_ever_more_rarely_and_at_least_once_an_hour() -> None:
+    endpoint = Endpoint("a")
+
+    for _ in range(300):
+        await endpoint.poll("a", "b")
+
+    assert endpoint.asked == {"a": [1, 2, 4, 8, 16, 32, 64, 124, 184, 244], "b": [1]}
+
+
+@pytest.mark.anyio
+async def test_a_call_that_fails_for_now_is_made_again_at_every_poll() -> None:
+    endpoint = Endpoint("a", error=SourceBroken("HTTP 500"))
+
+    readings = [await endpoint.poll("a", "b") for _ in range(3)]
+
+    assert endpoint.asked["a"] == [1, 2, 3]
+    assert readings == [
+        Details("logs", answered=1, failed={Reason.SERVER_ERROR: 1}, waiting=1),
+        *[Details("logs", failed={Reason.SERVER_ERROR: 1}, waiting=1)] * 2,
+    ]
+
+
+@pytest.mark.anyio
+async def test_calls_that_all_failed_are_made_again_as_soon_as_one_is_answered() -> None:
+    endpoint = Endpoint("a", "b")
+    for _ in range(20):
+        await endpoint.poll("a", "b")
+
+    endpoint.broken = set()
+    await endpoint.poll("a", "b", "c")
+    await endpoint.poll("a", "b", "c")
+
+    assert {key: asked[-1] for key, asked in endpoint.asked.items()} == {"a": 22, "b": 22, "c": 21}
+
+
+@pytest.mark.anyio
+async def test_a_call_that_failed_while_others_were_answered_is_no_sooner_made_again_for_an_outage() -> None:
+    endpoint = Endpoint("a")
+    for _ in range(9):
+        await endpoint.poll("a", "b")
+    endpoint.broken = {"a", "c"}
+    await endpoint.poll("a", "b", "c")
+
+    endpoint.broken = {"a"}
+    for _ in range(3):
+        await endpoint.poll("a", "b", "c")
+
+    assert endpoint.asked["a"] == [1, 2, 4, 8]
 
 
 @pytest.mark.anyio

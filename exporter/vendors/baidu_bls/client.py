@@ -13,6 +13,8 @@ from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
 from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, RecordDetail, RecordPage, code_of
 
+# What DescribeAlarmRecord may call the id: its manual's request line says the one, its table and the SDKs the other.
+ID_PARAMETERS = ("id", "alarmId")
 PAGE_SIZE = 100  # "pageSize: maximum 100" (ListAlarmRecord)
 
 Page = Decoded[RecordPage[Alarm], Alarm]
@@ -48,12 +50,22 @@ class UnreadableAlarm(SourceUnintelligible):
     """What is told of an alarm has another shape than documented, which asking again soon does not mend."""
 
 
+class WrongParameter(SourceBroken):
+    """The vendor refuses a parameter, and does not say which."""
+
+    reason = Reason.API_ERROR
+
+
 class Client:
-    """Asks one region's API."""
+    """Asks one region's API.
+
+    Args:
+        id_parameter: how DescribeAlarmRecord is to be given an id: by `id`, by `alarmId`, or `auto`, which finds out.
+    """
 
     def __init__(self, http: Http, id_parameter: str) -> None:
         self._http = http
-        self._id_parameter = id_parameter
+        self._id_parameters = ID_PARAMETERS if id_parameter == "auto" else (id_parameter,)
 
     async def list_records(self, *, state: str, since: datetime, order_by: str, order: str, page: int) -> Page:
         """A page of the alarm records in a state, of alarms that started at `since` or later."""
@@ -76,13 +88,25 @@ class Client:
         )
 
     async def describe_record(self, alarm_id: str) -> Alarm | None:
-        """An alarm record with its executions; None if the vendor knows none by this id."""
+        """An alarm record with its executions; None if the vendor knows none by this id.
+
+        Which name the id goes by is known as soon as an answer shows the alarm.
+        """
+        names = self._id_parameters
+        try:
+            return await self._described(names[0], alarm_id)
+        except WrongParameter as error:
+            if len(names) == 1:
+                raise WrongParameter(f"{error}: is `id_parameter` the right one?") from None
+        return await self._described(names[1], alarm_id)
+
+    async def _described(self, id_parameter: str, alarm_id: str) -> Alarm | None:
         try:
             alarm = await self._http.ask(
                 "describe_alarm_record",
                 "GET",
                 "/v1/alarm/record",
-                query=[(self._id_parameter, alarm_id)],
+                query=[(id_parameter, alarm_id)],
                 read=_alarm_from,
                 judge=_judge,
             )
@@ -90,6 +114,8 @@ class Client:
             return None
         if alarm is not None and alarm.id != alarm_id:
             raise SourceUnintelligible("DescribeAlarmRecord told of another alarm: is `id_parameter` the right one?")
+        if alarm is not None:
+            self._id_parameters = (id_parameter,)
         return alarm
 
 
@@ -138,6 +164,8 @@ def _judge(status: int, body: bytes) -> FetchError | None:
 def _error_of(code: str) -> FetchError | None:
     if code == "RequestLimited":
         return SourceThrottled("too many requests (RequestLimited)")
+    if code == "InvalidParameter":
+        return WrongParameter("the vendor refused a parameter (InvalidParameter)")
     if code in _FAILURES:
         return SourceBroken(f"the vendor's server failed ({code})", repeat=True)
     if code in _REFUSALS:

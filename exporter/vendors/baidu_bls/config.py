@@ -31,8 +31,9 @@ class BaiduBlsConfig(SourceConfig):
     """How to be let in."""
     open_window: Duration = timedelta(days=90)
     """How far back records are listed by the start of their alarm, in every poll; the API's own default is 30 days."""
-    id_parameter: Literal["id", "alarmId"] = "id"
-    """Name of the query parameter of DescribeAlarmRecord: the manual says `id`, the vendor's SDKs send `alarmId`."""
+    id_parameter: Literal["auto", "id", "alarmId"] = "auto"
+    """Name of the query parameter of DescribeAlarmRecord: the manual says `id`, the vendor's SDKs send `alarmId`;
+    `auto` begins with `id` and keeps what is answered."""
     detail_interval: Duration = timedelta(minutes=5)
     """How often the executions of an open alarm are read; also how long after its end they are read once more."""
 

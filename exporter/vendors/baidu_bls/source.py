@@ -72,7 +72,7 @@ class BaiduBlsSource:
             raise failure
         looked_up.raise_if_told_to_wait()
 
-        due = [key for key in self._queue.due(self._now) if key not in looked_up.failed]
+        due = [key for key in self._queue.due() if key not in looked_up.failed]
         # Where look-ups had to be put off, so has everything else.
         left = 0 if looked_up.waiting else limit - len(looked_up.details) - len(looked_up.failed)
         read = await self._describe(due, found, limit=left)
@@ -86,7 +86,7 @@ class BaiduBlsSource:
             _FACTS,
             answered=len(looked_up.details) + len(read.details) - nameless,
             failed=failed,
-            waiting=max(self._queue.backlog(self._now), looked_up.waiting),
+            waiting=max(self._queue.backlog(), looked_up.waiting),
         )
         self._queue.prune()
         read.raise_if_told_to_wait()
@@ -139,9 +139,9 @@ class BaiduBlsSource:
                 found.unrated.append(alert.key)
             is_baseline = window.first and alert.ended_at is not None and alert.ended_at < counted_from
             if is_rated and (told is not None or is_baseline):
-                self._queue.know(alert.key, _version_of(alarm), self._now)
+                self._queue.know(alert.key, _version_of(alarm))
             else:
-                self._queue.offer(alert.key, _version_of(alarm), self._now)
+                self._queue.offer(alert.key, _version_of(alarm))
 
     def _alert_from(self, alarm: Alarm, window: Window) -> Alert:
         """The alert, with the severity it is known by where this record does not tell one."""
@@ -158,7 +158,7 @@ class BaiduBlsSource:
         """Listed alerts that only their details can give a severity, as far as these are due."""
         if not found.unrated:
             return ()
-        due = set(self._queue.due(self._now))
+        due = set(self._queue.due())
         return [key for key in found.unrated if key in due]
 
     async def _describe(self, keys: Sequence[str], found: "_Found", *, limit: int) -> Fetched[Alarm | None]:
@@ -173,9 +173,10 @@ class BaiduBlsSource:
         for key, failure in fetched.failed.items():
             if isinstance(failure, UnreadableAlarm):
                 found.unreadable.add(Kind.NOTICE, str(failure))
-                self._queue.put_off(key, self._now + self._config.detail_interval)
+                pause, interval = self._config.detail_interval, self._config.interval
+                self._queue.failed(key, pause, interval=interval, is_to_blame=True)
             else:
-                self._queue.tried(key, self._now)
+                self._queue.tried(key)
         for key, alarm in fetched.details.items():
             told = None
             try:
@@ -185,7 +186,7 @@ class BaiduBlsSource:
             if told is not None:
                 found.hear(told)
             if alarm is not None and key not in found.listed:
-                self._queue.offer(key, _version_of(alarm), self._now)
+                self._queue.offer(key, _version_of(alarm))
             again = self._next_read(key, alarm, told, found)
             self._queue.done(key)
             if again is not None:

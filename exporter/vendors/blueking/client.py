@@ -150,13 +150,13 @@ _LOG = PageDecoder[FlowLog[FlowRow], FlowRow](FlowLog, FlowRow, items_of=lambda 
 def _page(decoder: PageDecoder[Any, Any], answer: bytes) -> Decoded[Any, Any]:
     """A page of a list; what is none is judged by its envelope."""
     try:
-        page, items, rejected = decoder.decode(answer)
+        page, items, rejected, bare = decoder.decode(answer)
     except msgspec.MsgspecError:
         _data(answer)
         raise
     if not flag(page.result):
         _data(answer)
-    return Decoded(page.data, items, rejected)
+    return Decoded(page.data, items, rejected, bare)
 
 
 def _data(answer: bytes) -> bytes:

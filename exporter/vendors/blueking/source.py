@@ -9,11 +9,10 @@ from exporter.errors import ItemRejected, Reason, SourceRefused, SourceUnintelli
 from exporter.model.facts import Fact
 from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Rejections, Supplied, Window
 from exporter.model.records import Kind, Notice, Record
-from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
+from exporter.vendorkit.details import DetailQueue, Fetched, OptionalApi, fetch_details
 from exporter.vendorkit.fields import Scalar, flag, text, whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, normalise_all
-from exporter.vendorkit.optional import OptionalApi
 from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, NoSuchApi, Part, is_in, is_not_in
 from exporter.vendors.blueking.config import Api, BluekingConfig
 from exporter.vendors.blueking.normalise import (
@@ -106,7 +105,7 @@ class BluekingSource:
             happened, logs = await self._operations(window, listed.rows)
             yield happened
             by_rows = frozenset() if self._actions.is_there else _FED_BY_ACTIONS
-            yield logs.reading("get_event_log", _FED_BY_LOGS | by_rows, waiting=self._logs.backlog(window.end))
+            yield logs.reading("get_event_log", _FED_BY_LOGS | by_rows, waiting=self._logs.backlog())
         yield self._supplied()
         logs.raise_if_told_to_wait()
         if denied is not None:
@@ -190,11 +189,11 @@ class BluekingSource:
         for key, row in rows.items():
             version = _stamp(row.update_time)
             if window.first and version < _seconds(window.counted_from):
-                logs.know(key, version, now)  # all its rows belong to the baseline
+                logs.know(key, version)  # all its rows belong to the baseline
             else:
-                logs.offer(key, version, now)
+                logs.offer(key, version)
         fetched = await fetch_details(
-            logs.due(now),
+            logs.due(),
             self._client.get_event_log,
             limit=self._config.max_detail_requests,
             concurrency=self._config.max_concurrency,
@@ -214,7 +213,7 @@ class BluekingSource:
             if not is_settled or changed > _seconds(now - SETTLING):
                 logs.again(key, now + SETTLING)
         for key in fetched.failed:
-            logs.tried(key, now)
+            logs.tried(key)
         logs.prune()
         return Happened(records, rejected), fetched
 

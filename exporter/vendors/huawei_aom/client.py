@@ -135,7 +135,7 @@ _OLDER = msgspec.json.Decoder(payload.OlderNotifiedHistory)
 
 
 def _page_from(decoded: Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]) -> EventPage:
-    page, events, rejected = decoded
+    page, events, rejected, _ = decoded
     if page.page_info is not None:
         return EventPage(events, rejected, text(page.page_info.next_marker) if page.events else None)
     # Older deployments answer in one page, without page_info: a full one may be cut.

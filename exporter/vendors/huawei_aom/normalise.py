@@ -11,6 +11,7 @@ from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import LabelSets
 from exporter.model.records import Channel, Event, FailureReason, Notice
 from exporter.vendorkit.fields import (
+    AHEAD,
     LONGEST_TEXT,
     Scalar,
     identity,
@@ -56,8 +57,6 @@ LABELS = LabelSets(
 
 # An alarm that arrived within this after it was raised was not late.
 _AT_ONCE_MS = 1000
-# A time further ahead than this is a mistake.
-_AHEAD = timedelta(days=1)
 
 # Between id and start in the key of a record without a serial number.
 _JOINED = "/"
@@ -76,7 +75,7 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
         now: the vendor's time; nothing happened to an alarm much later.
     """
     exact = {level: severities[level.upper()] for level in SEVERITIES}
-    latest = now + _AHEAD
+    latest = now + AHEAD
     nothing = payload.Metadata()
 
     def alert_from(record: payload.EventRecord) -> Alert | None:

@@ -13,10 +13,9 @@ from exporter.model.facts import Fact
 from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Supplied, Window
 from exporter.model.records import Event, Kind, Notice
 from exporter.vendorkit.contract import severities_from
-from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
+from exporter.vendorkit.details import DetailQueue, Fetched, OptionalApi, fetch_details
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Normalised, normalise_all
-from exporter.vendorkit.optional import OptionalApi
 from exporter.vendors.huawei_aom.client import Client, EventPage, NoNotifiedHistories
 from exporter.vendors.huawei_aom.config import LONGEST_WINDOW, HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import SEVERITIES, alert_reader, event_from, has_serial, notices_from
@@ -73,7 +72,7 @@ class HuaweiAom:
             notices, asked = await self._notices()
             yield notices
             yield self._supplied()
-            waiting = self._queue.backlog(self._asked_at) if self._histories.is_there else 0
+            waiting = self._queue.backlog() if self._histories.is_there else 0
             yield asked.reading("list_notified_histories", _FED_BY_HISTORIES, waiting=waiting)
             asked.raise_if_told_to_wait()
 
@@ -134,7 +133,7 @@ class HuaweiAom:
         """Notes of which alarms the notices have to be asked for, even if this poll ends before it comes to that."""
         queue = self._queue
         # A vendor whose clock was set back keeps nobody waiting.
-        self._asked_at = now = max(window.end, self._asked_at + timedelta.resolution)
+        self._asked_at = max(window.end, self._asked_at + timedelta.resolution)
         young = window.counted_from - self._config.notice_recheck
         queue.begin(window)
         for alert in alarms:
@@ -142,9 +141,9 @@ class HuaweiAom:
                 continue
             is_ended = alert.close_reason is not None
             if window.first and _last_moment(alert) < young:
-                queue.know(alert.key, is_ended, now)
+                queue.know(alert.key, is_ended)
             else:
-                queue.offer(alert.key, is_ended, now)
+                queue.offer(alert.key, is_ended)
         queue.prune()
 
     async def _notices(self) -> tuple[Happened, Fetched[Any]]:
@@ -152,7 +151,7 @@ class HuaweiAom:
         queue, now, recheck = self._queue, self._asked_at, self._config.notice_recheck
         try:
             asked = await fetch_details(
-                queue.due(now),
+                queue.due(),
                 self._client.notified_histories,
                 limit=self._config.max_detail_requests,
                 concurrency=self._config.max_concurrency,
@@ -175,7 +174,7 @@ class HuaweiAom:
             if now < queue.since(event_sn) + recheck:
                 queue.again(event_sn, now + timedelta.resolution)  # so that it is due at the next poll
         for event_sn in asked.failed:
-            queue.tried(event_sn, now)
+            queue.tried(event_sn)
         return Happened(notices, rejected), asked
 
 

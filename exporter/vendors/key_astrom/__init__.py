@@ -7,7 +7,7 @@ from exporter.model.facts import LabelSets
 from exporter.vendorkit.contract import Vendor
 from exporter.vendors.key_astrom.auth import auth_for
 from exporter.vendors.key_astrom.config import KeyAstromConfig
-from exporter.vendors.key_astrom.source import source_for
+from exporter.vendors.key_astrom.source import KeyAstromSource
 from exporter.vendors.key_astrom.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
@@ -15,7 +15,7 @@ VENDOR = Vendor(
     title="Key-ASTROM",
     config=KeyAstromConfig,
     auth=auth_for,
-    source=source_for,
+    source=KeyAstromSource,
     labels=LabelSets(
         severities=(Severity.CRITICAL, Severity.MAJOR, Severity.MINOR, Severity.WARNING),
         close_reasons=(CloseReason.RECOVERED, CloseReason.VANISHED),

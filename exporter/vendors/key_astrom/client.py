@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from math import ceil
@@ -10,25 +9,24 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.errors import FetchError, ItemRejected, Reason, SourceBroken, SourceRefused, SourceUnintelligible
-from exporter.model.reading import Rejections
+from exporter.errors import FetchError, Reason, SourceBroken, SourceRefused
 from exporter.model.records import Kind
-from exporter.vendorkit.fields import whole_number
 from exporter.vendorkit.http import Http
-from exporter.vendorkit.items import Normalised, PageDecoder
-from exporter.vendorkit.paging import follow_cursors
+from exporter.vendorkit.items import Decoded, PageDecoder
 from exporter.vendors.key_astrom import payload
 from exporter.vendors.key_astrom.config import KeyAstromConfig
 
 T = TypeVar("T")
 
-# A row may have 100 properties of 4,096 characters: what is too large is asked for anew in pages so many times smaller.
-_SHRINK = 10
-_SMALL = 100
-
 
 class CursorRefused(SourceBroken):
     """The server does not know the cursor it gave, or not any more."""
+
+    reason = Reason.API_ERROR
+
+
+class PageSizeRefused(SourceBroken):
+    """The server takes no pages of this size."""
 
     reason = Reason.API_ERROR
 
@@ -39,7 +37,6 @@ class _List(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     endpoint: str
     path: str
     scope: str
-    page_size: int
     decoder: PageDecoder[payload.Page, T]
     always: Mapping[str, str] = {}
 
@@ -48,16 +45,18 @@ _EVENTS = _List(
     endpoint="events",
     path="/api/v2/events",
     scope="events.read",
-    page_size=1000,
     decoder=PageDecoder[payload.Page, payload.Event](
-        payload.EventList, payload.Event, items_of=lambda page: page.events, kind=Kind.ALERT
+        payload.EventList,
+        payload.Event,
+        items_of=lambda page: page.events,
+        kind=Kind.ALERT,
+        bare=payload.EventId,
     ),
 )
 _EVENT_TYPES = _List(
     endpoint="event_types",
     path="/api/v2/eventTypes",
     scope="events.read",
-    page_size=500,
     decoder=PageDecoder[payload.Page, payload.EventType](
         payload.EventTypeList, payload.EventType, items_of=lambda page: page.event_type_infos, kind=Kind.EVENT
     ),
@@ -66,7 +65,6 @@ _PROBLEMS = _List(
     endpoint="problems",
     path="/api/v2/problems",
     scope="problems.read",
-    page_size=500,
     decoder=PageDecoder[payload.Page, payload.Problem](
         payload.ProblemList, payload.Problem, items_of=lambda page: page.problems, kind=Kind.OPERATION
     ),
@@ -75,65 +73,41 @@ _PROBLEMS = _List(
 
 
 class Client:
-    """The API of one environment."""
+    """The API of one environment: each call a page of a list, the first one or the one of a cursor."""
 
     def __init__(self, config: KeyAstromConfig, http: Http) -> None:
         self._http = http
-        self._max_pages = config.max_pages
         self._entity_selector = {"entitySelector": config.entity_selector} if config.entity_selector else {}
 
-    async def events(self, past: timedelta, selector: str = "") -> Normalised[payload.Event]:
-        """The events that were active within the past so long and match the selector."""
+    async def events(
+        self, size: int, cursor: str | None, *, past: timedelta, selector: str
+    ) -> Decoded[payload.Page, payload.Event]:
+        """The events that were active within this past span and match the selector."""
         criteria = {"eventSelector": selector} if selector else {}
-        return await self._walk(_EVENTS, {"from": _ago(past), **criteria, **self._entity_selector})
+        return await self._page(_EVENTS, size, cursor, {"from": _ago(past), **criteria, **self._entity_selector})
 
-    async def event_types(self) -> Normalised[payload.EventType]:
-        """All types of events this environment knows."""
-        return await self._walk(_EVENT_TYPES, {})
+    async def event_types(self, size: int, cursor: str | None) -> Decoded[payload.Page, payload.EventType]:
+        """The types of events that this environment knows."""
+        return await self._page(_EVENT_TYPES, size, cursor, {})
 
-    async def problems(self, past: timedelta) -> Normalised[payload.Problem]:
-        """The problems of the past so long, with their evidence."""
-        return await self._walk(_PROBLEMS, {"from": _ago(past), **self._entity_selector})
+    async def problems(
+        self, size: int, cursor: str | None, *, past: timedelta
+    ) -> Decoded[payload.Page, payload.Problem]:
+        """The problems of this past span, with their evidence."""
+        return await self._page(_PROBLEMS, size, cursor, {"from": _ago(past), **self._entity_selector})
 
-    async def _walk(self, listing: _List[T], query: Mapping[str, str]) -> Normalised[T]:
-        """The whole list; begun anew once if the server refuses its own cursor, and with smaller pages if need be."""
-        size = listing.page_size
-        restarted = False
-        while True:
-            try:
-                return await self._pages(listing, {**query, "pageSize": str(size)})
-            except CursorRefused:
-                if restarted:
-                    raise
-                restarted = True
-            except SourceUnintelligible as error:
-                if error.reason is not Reason.TOO_LARGE or size < _SMALL:
-                    raise
-                size //= _SHRINK
-
-    async def _pages(self, listing: _List[T], query: Mapping[str, str]) -> Normalised[T]:
-        walked = Normalised[T]([], Rejections())
-
-        async def fetch(cursor: str | None) -> payload.Page:
-            page, items, rejected = await self._http.ask(
-                listing.endpoint,
-                "GET",
-                listing.path,
-                query={**listing.always, **({"nextPageKey": cursor} if cursor else query)},
-                read=listing.decoder.decode,
-                judge=partial(_judge, listing.scope, cursor),
-            )
-            walked.items.extend(items)
-            walked.rejected.extend(rejected)
-            return page
-
-        total = 0
-        async for page in follow_cursors(fetch, max_pages=self._max_pages):
-            with suppress(ItemRejected):
-                total = whole_number(page.total_count, "totalCount") or 0
-        if total > 0 and not (walked.items or walked.rejected):
-            raise SourceUnintelligible("the list says that it has rows, and shows none")
-        return walked
+    async def _page(
+        self, listing: _List[T], size: int, cursor: str | None, query: Mapping[str, str]
+    ) -> Decoded[payload.Page, T]:
+        criteria = {"nextPageKey": cursor} if cursor else {**query, "pageSize": str(size)}
+        return await self._http.ask(
+            listing.endpoint,
+            "GET",
+            listing.path,
+            query={**listing.always, **criteria},
+            read=listing.decoder.decode,
+            judge=partial(_judge, listing.scope, cursor),
+        )
 
 
 def _ago(span: timedelta) -> str:
@@ -150,7 +124,10 @@ def _judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchErr
         case 400 | 404 | 410 if cursor:
             return CursorRefused(f"HTTP {status}: the server refused its own page cursor, twice")
         case 400:
-            return SourceBroken(f"HTTP 400: the request was refused{_refused(body)}", reason=Reason.API_ERROR)
+            refused = _refused(body)
+            because = f" because of {', '.join(refused[:5])}" if refused else ""
+            error = PageSizeRefused if "pageSize" in refused else SourceBroken
+            return error(f"HTTP 400: the request was refused{because}", reason=Reason.API_ERROR)
         case 401:
             return SourceRefused("HTTP 401: the API token was refused")
         case 403:
@@ -159,17 +136,19 @@ def _judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchErr
             return None
 
 
-def _refused(body: bytes) -> str:
+def _refused(body: bytes) -> list[str]:
+    """The names of the parameters that were refused."""
     try:
         envelopes = _ENVELOPE.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+        return []
     if isinstance(envelopes, payload.ErrorEnvelope):
         envelopes = [envelopes]
-    paths = {
-        violation.path
-        for envelope in envelopes
-        for violation in envelope.error.constraint_violations or ()
-        if isinstance(violation.path, str) and re.fullmatch(r"[\w.]{1,40}", violation.path, re.ASCII)
-    }
-    return f" because of {', '.join(sorted(paths)[:5])}" if paths else ""
+    return sorted(
+        {
+            violation.path
+            for envelope in envelopes
+            for violation in envelope.error.constraint_violations or ()
+            if isinstance(violation.path, str) and re.fullmatch(r"[\w.]{1,40}", violation.path, re.ASCII)
+        }
+    )

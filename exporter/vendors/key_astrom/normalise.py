@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.reading import Rejections
@@ -107,14 +108,27 @@ def meanings_from(told: Iterable[payload.EventType], severities: Mapping[str, Se
     }
 
 
-def record_from(event: payload.Event, meanings: Meanings) -> Alert | Event:
-    """An event as an alert, open or ended, or as an event; raises ItemRejected where it has no id or no sane time."""
-    key = identity(event.event_id, "eventId")
+def key_from(event: payload.Event | payload.EventId) -> str:
+    """The id of an event; raises ItemRejected where it has none."""
+    return identity(event.event_id, "eventId")
+
+
+def record_from(
+    event: payload.Event, meanings: Meanings, open_alerts: Mapping[str, Alert] = MappingProxyType({})
+) -> Alert | Event:
+    """An event as an alert, open or ended, or as an event; raises ItemRejected where it has no id or no sane time.
+
+    One that is among the open alerts is an alert, whatever its type means by now.
+    """
+    key = key_from(event)
     started_at = moment_from_ms(event.start_time, "startTime") or _moment_in(key)
     name = short(event.event_type)
     severity = meanings.get(name, Severity.UNKNOWN)
     if severity is None:
-        return Event(key=key, at=started_at, event_type=name)
+        known = open_alerts.get(key)
+        if known is None:
+            return Event(key=key, at=started_at, event_type=name)
+        severity = known.severity
     ended_at = moment_from_ms(event.end_time, "endTime")
     status = text(event.status).upper()
     # The status decides: an event that is open may well carry a time at which it would end.

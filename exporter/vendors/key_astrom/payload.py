@@ -1,6 +1,6 @@
 """The API's JSON as Key-ASTROM writes it: any field of a row may be null or absent; only what is read is here."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -32,6 +32,12 @@ class Event(msgspec.Struct, gc=False, rename="camel"):
     management_zones: list[ManagementZone | None] | None = None
     under_maintenance: Scalar = None
     suppress_alert: Scalar = None
+
+
+class EventId(msgspec.Struct, gc=False, rename="camel"):
+    """What names an event, whatever the shape of its other fields."""
+
+    event_id: Any = None
 
 
 class EventType(msgspec.Struct, gc=False, rename="camel"):

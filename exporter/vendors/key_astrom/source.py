@@ -1,24 +1,43 @@
 """What one poll of Key-ASTROM asks, in which order."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
-from exporter.errors import FetchError, Reason, SourceUnintelligible
-from exporter.model.alert import Alert
+from exporter.errors import FetchError, ItemRejected, Reason, SourceUnintelligible
 from exporter.model.facts import Fact
-from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Supplied, Window
-from exporter.model.records import Event, Kind, Record
+from exporter.model.reading import Details, Happened, Reading, Supplied, Window
+from exporter.vendorkit.census import Census
 from exporter.vendorkit.contract import severities_from
-from exporter.vendorkit.details import fetch_details
+from exporter.vendorkit.details import ASKED_AGAIN_AFTER, Due, OptionalApi, fetch_details
+from exporter.vendorkit.fields import text, whole_number
 from exporter.vendorkit.http import Http
-from exporter.vendorkit.items import Normalised, normalise_all
+from exporter.vendorkit.items import Decoded, Rows
+from exporter.vendorkit.paging import follow_cursors
 from exporter.vendors.key_astrom import payload
-from exporter.vendors.key_astrom.client import Client
+from exporter.vendors.key_astrom.client import Client, CursorRefused, PageSizeRefused
 from exporter.vendors.key_astrom.config import KeyAstromConfig
-from exporter.vendors.key_astrom.normalise import SEVERITIES, convergences_from, meanings_from, record_from
+from exporter.vendors.key_astrom.normalise import (
+    SEVERITIES,
+    convergences_from,
+    key_from,
+    meanings_from,
+    record_from,
+)
 
-_REFRESHED_EVERY = timedelta(hours=1)
-_RETRIED_AFTER = timedelta(minutes=5)
+T = TypeVar("T")
+Ask = Callable[[int, str | None], Awaitable[Decoded[payload.Page, T]]]
+
+# Rows of a page at first, by list, as the manual allows them. Asked for anew in pages a tenth as long is what is too
+# large, for a row may have 100 properties of 4,096 characters, and what the server refuses: some of the vendor's
+# material says that problems with `fields` come in pages of 10 at most.
+_PAGE_SIZES = {"events": 1000, "event_types": 500, "problems": 500}
+_SHRINK = 10
+_SMALLEST_PAGE = 10
+
+_TYPES_RETRIED_AFTER = timedelta(minutes=5)
 
 # Events join a problem for 90 minutes, and it may be reopened for another 30 ("Root cause analysis: problem
 # detection"): a problem that began before is not in a list of those that begin or end in the window, and need not be.
@@ -32,7 +51,11 @@ _FED_BY_PROBLEMS = frozenset({Fact.CONVERGENCES})
 
 
 class KeyAstromSource:
-    """One environment. Between polls it remembers only what types mean and what is not worth asking again soon."""
+    """One environment.
+
+    Between polls it remembers what types mean, what is not worth asking again soon, the sizes of pages that are taken,
+    and since when problems could not be read.
+    """
 
     def __init__(self, config: KeyAstromConfig, http: Http) -> None:
         self._config = config
@@ -40,95 +63,140 @@ class KeyAstromSource:
         self._client = Client(config, http)
         self._severities = severities_from(SEVERITIES, config)
         self._meanings = meanings_from((), self._severities)
-        self._types_due = datetime.min.replace(tzinfo=UTC)
-        self._problems_due = datetime.min.replace(tzinfo=UTC)
-        self._has_problems = config.problems
-        self._problems_answered = False
+        self._page_sizes = dict(_PAGE_SIZES)
+        self._types = Due()
+        self._problems = OptionalApi()
+        self._problems_missed_since: datetime | None = None
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """Open alerts; alerts that ended and events; look-ups that failed; convergences."""
-        types = await self._learn_types(window.end)
-        # A list is asked for up to a poll's length after the window's end, relative to the moment of asking.
-        past = window.end - window.start + self._config.interval
-        if window.first:
-            # What later windows reach, in whole minutes, must be known from the first one on, lest it counts as new.
-            past += self._config.overlap + self._config.interval + timedelta(minutes=1)
+        """Open alerts; alerts that ended and events; convergences."""
+        types = await self._learn_types(window)
+        census = Census[payload.Event](
+            window,
+            key_from=key_from,
+            record_from=lambda event: record_from(event, self._meanings, window.open_alerts),
+        )
+        past = self._past(window)
+        census.saw(await self._events(self._config.open_window, self._selector('status("OPEN")')), is_open=True)
+        recent = await self._events(past, self._config.event_selector)
+        # The second list shows what ended or happened, and of what is open only what slipped through the first.
+        recent.items = [row for row in recent.items if row.status != "OPEN" or not census.is_listed(text(row.event_id))]
+        census.saw(recent, is_open=False)
 
-        opened = await self._client.events(self._config.open_window, self._selector('status("OPEN")'))
-        listed = self._normalised(opened.items)
-        shown = {event.event_id for event in opened.items}
-        recent = await self._client.events(past, self._config.event_selector)
-        # The second list tells what ended or happened, and of what is open only what slipped through the first.
-        news = self._normalised(row for row in recent.items if row.status != "OPEN" or row.event_id not in shown)
-        told = _latest([*listed.items, *news.items])
-
-        missing = [key for key in window.open_alerts if key not in told]
-        batches = self._batches(missing)
+        batches = self._batches(census.missing)
         found = await fetch_details(
             list(batches),
-            lambda selector: self._client.events(self._config.open_window, selector),
+            lambda selector: self._events(self._config.open_window, selector),
             limit=self._config.max_detail_requests,
             concurrency=1,  # the server has a small pool of threads for its API; walks in parallel are refused
             until=self._http.details_until,
         )
-        looked_up = self._normalised(event for answer in found.details.values() for event in answer.items)
-        told = _latest([*told.values(), *looked_up.items])
-
-        is_open, happened = _parted(told)
-        unsure = {key for selector, keys in batches.items() if selector not in found.details for key in keys}
-        yield OpenAlerts(is_open, opened.rejected + listed.rejected, frozenset(unsure))
-        yield Happened(happened, recent.rejected + news.rejected + looked_up.rejected)
+        for selector, rows in found.details.items():
+            census.looked_up(batches[selector], rows)
+        for reading in census.readings():
+            yield reading
         yield types
         yield found.reading("events")
         yield self._supplied()
         found.raise_if_told_to_wait()
-        if self._config.problems and _is_due(self._problems_due, window.end):
-            yield await self._convergences(past + _PROBLEM_GROWS_FOR, window.end)
+        if self._config.problems and self._problems.is_worth_asking(window.end):
+            for reading in await self._convergences(window):
+                yield reading
             yield self._supplied()
-            yield Details("problems", _FED_BY_PROBLEMS, answered=int(self._has_problems))
 
     def _supplied(self) -> Supplied:
         """Suppression and events always; convergences where problems are read and the server has them."""
-        return Supplied(_ALWAYS | (_FED_BY_PROBLEMS if self._has_problems else frozenset()))
+        has_problems = self._config.problems and self._problems.is_there
+        return Supplied(_ALWAYS | (_FED_BY_PROBLEMS if has_problems else frozenset()))
 
-    async def _learn_types(self, now: datetime) -> Details:
+    def _past(self, window: Window) -> timedelta:
+        """The span before the moment of asking, up to a poll's length after the window's end, that covers it."""
+        past = window.end - window.start + self._config.interval
+        if window.first:
+            # What later windows reach, in whole minutes, must be known from the first one on, lest it counts as new.
+            past += self._config.overlap + self._config.interval + timedelta(minutes=1)
+        return past
+
+    async def _learn_types(self, window: Window) -> Details:
         """Asks what types mean, now and then; where that fails, what was known before must do."""
-        if not _is_due(self._types_due, now):
+        if not self._types.is_now(window.end):
             return Details("event_types")
-        self._types_due = now + _RETRIED_AFTER
+        self._types.put_off(window.end + _TYPES_RETRIED_AFTER)
         try:
-            types = await self._client.event_types()
+            types = await self._walk("event_types", self._client.event_types)
         except FetchError as error:
-            if error.reason is Reason.AUTH or error.retry_after is not None:
-                raise  # the lists of events would be refused as well
+            if _concerns_all(error):
+                raise
             if error.reason not in (Reason.PERMISSION, Reason.NOT_FOUND):
                 return Details("event_types", failed={error.reason: 1})
         else:
             self._meanings = meanings_from(types.items, self._severities)
-        self._types_due = now + _REFRESHED_EVERY
+        self._types.put_off(window.end + ASKED_AGAIN_AFTER)
         return Details("event_types", answered=1)
 
-    def _normalised(self, events: Iterable[payload.Event]) -> Normalised[Alert | Event]:
-        meanings = self._meanings
-
-        def record(event: payload.Event) -> Alert | Event:
-            return record_from(event, meanings)
-
-        return normalise_all(Kind.ALERT, events, record)
-
-    async def _convergences(self, past: timedelta, now: datetime) -> Happened:
+    async def _convergences(self, window: Window) -> list[Reading]:
+        """The events that joined problems, also of a time when these could not be read; no failure ends the poll."""
+        start = min(window.start, self._problems_missed_since or window.start)
+        past = self._past(window) + (window.start - start) + _PROBLEM_GROWS_FOR
         try:
-            problems = await self._client.problems(past)
-        except SourceUnintelligible as error:
-            if error.reason is not Reason.NOT_FOUND or self._problems_answered:
-                raise  # an API that has answered is not gone for a status that any gateway may send
-            self._has_problems = False
-            self._problems_due = now + _REFRESHED_EVERY
-            return Happened([])
-        self._has_problems = self._problems_answered = True
+            problems = await self._walk("problems", partial(self._client.problems, past=past))
+        except FetchError as error:
+            if _concerns_all(error):
+                raise
+            # An API that has answered is not gone for a status that any gateway may send.
+            if error.reason is Reason.NOT_FOUND and not self._problems.has_answered:
+                self._problems.answered(window.end, is_there=False)
+                return [Details("problems")]
+            self._problems_missed_since = start
+            return [Details("problems", _FED_BY_PROBLEMS, failed={error.reason: 1})]
+        self._problems.answered(window.end, is_there=True)
+        self._problems_missed_since = None
         answers = [convergences_from(problem) for problem in problems.items]
         rejected = sum((answer.rejected for answer in answers), problems.rejected)
-        return Happened([record for answer in answers for record in answer.items], rejected)
+        happened = Happened([record for answer in answers for record in answer.items], rejected)
+        return [happened, Details("problems", _FED_BY_PROBLEMS, answered=1)]
+
+    # Lists.
+
+    async def _events(self, past: timedelta, selector: str) -> Rows[payload.Event]:
+        return await self._walk("events", partial(self._client.events, past=past, selector=selector))
+
+    async def _walk(self, endpoint: str, ask: Ask[T]) -> Rows[T]:
+        """The whole list; begun anew once if the server refuses its own cursor, and with smaller pages if need be."""
+        size = self._page_sizes[endpoint]
+        restarted = False
+        while True:
+            try:
+                return await self._pages(partial(ask, size))
+            except CursorRefused:
+                if restarted:
+                    raise
+                restarted = True
+            except (PageSizeRefused, SourceUnintelligible) as error:
+                is_refused = isinstance(error, PageSizeRefused)
+                if not (is_refused or error.reason is Reason.TOO_LARGE) or size <= _SMALLEST_PAGE:
+                    raise
+                size = max(size // _SHRINK, _SMALLEST_PAGE)
+                if is_refused:
+                    self._page_sizes[endpoint] = size
+
+    async def _pages(self, ask: Callable[[str | None], Awaitable[Decoded[payload.Page, T]]]) -> Rows[T]:
+        rows = Rows[T]()
+
+        async def fetch(cursor: str | None) -> payload.Page:
+            answer = await ask(cursor)
+            rows.add(answer)
+            return answer.page
+
+        total = 0
+        async for page in follow_cursors(fetch, max_pages=self._config.max_pages):
+            with suppress(ItemRejected):
+                total = whole_number(page.total_count, "totalCount") or 0
+        if total > 0 and not len(rows):
+            raise SourceUnintelligible("the list says that it has rows, and shows none")
+        return rows
+
+    # Selectors.
 
     def _selector(self, criterion: str) -> str:
         configured = self._config.event_selector
@@ -149,38 +217,11 @@ class KeyAstromSource:
         return {self._selector(f"eventId({','.join(map(_quoted, batch))})"): batch for batch in batches}
 
 
-def _is_due(at: datetime, now: datetime) -> bool:
-    # A vendor's clock that was corrected backwards must not put things off for long.
-    return now >= at or at - now > _REFRESHED_EVERY
-
-
-def _latest(records: Iterable[Alert | Event]) -> dict[str, Alert | Event]:
-    """Records by key; a later one replaces an earlier one, but for an open alert after its end."""
-    told: dict[str, Alert | Event] = {}
-    for record in records:
-        before = told.get(record.key)
-        if not (isinstance(before, Alert) and before.close_reason):
-            told[record.key] = record
-    return told
-
-
-def _parted(told: Mapping[str, Alert | Event]) -> tuple[list[Alert], list[Record]]:
-    """What is open, and what is not or is no alert."""
-    is_open: list[Alert] = []
-    happened: list[Record] = []
-    for record in told.values():
-        if isinstance(record, Alert) and record.close_reason is None:
-            is_open.append(record)
-        else:
-            happened.append(record)
-    return is_open, happened
+def _concerns_all(error: FetchError) -> bool:
+    """Whether the lists of events are or would be refused as well, or are to wait."""
+    return error.reason is Reason.AUTH or error.retry_after is not None
 
 
 def _quoted(value: str) -> str:
     """A value in the selectors' quotes; `~` is their escape character."""
     return '"' + value.replace("~", "~~").replace('"', '~"') + '"'
-
-
-def source_for(config: KeyAstromConfig, http: Http) -> KeyAstromSource:
-    """What is polled."""
-    return KeyAstromSource(config, http)

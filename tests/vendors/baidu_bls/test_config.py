@@ -30,8 +30,8 @@ def test_spans_are_longer_than_nothing(key: str) -> None:
     assert f"{key}\n  Value error, must be longer than 0 s" in problems_of(**{key: "0s"})
 
 
-def test_the_id_parameter_is_one_of_the_two_that_the_vendor_names() -> None:
-    assert "'id' or 'alarmId'" in problems_of(id_parameter="alarm")
+def test_the_id_parameter_is_one_of_the_two_that_the_vendor_names_or_found_out() -> None:
+    assert "'auto', 'id' or 'alarmId'" in problems_of(id_parameter="alarm")
 
 
 def test_no_secret_is_shown_in_an_error() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.errors import FetchError, Reason
 from exporter.model.alert import Alert, CloseReason, Severity
-from exporter.model.reading import Reading
+from exporter.model.reading import Details, Reading
 from exporter.model.records import Channel, Convergence, FailureReason, Notice, Suppression
 from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.wire import Quirk, Request, Response
@@ -219,6 +219,42 @@ async def test_what_was_held_back_is_told_as_such() -> None:
     [notice] = records_in(await region.poll(), Notice)
 
     assert notice.suppressed is Suppression.FREQUENCY
+
+
+@pytest.mark.parametrize(("accepted", "refused"), [({"id"}, 0), ({"alarmId"}, 1), ({"id", "alarmId"}, 0)])
+async def test_the_name_of_the_id_is_found_out_once(accepted: set[str], refused: int) -> None:
+    region = Region(max_concurrency=1)
+    region.simulator.id_parameters = accepted
+    incident = region.world.open()
+    region.world.tell(incident, Channel.SMS)
+    region.advance(5)
+    region.world.converge(incident)
+    region.world.tell(incident, Channel.EMAIL, failure=TIMED_OUT)
+
+    readings = await region.poll()
+
+    told = records_in(readings, Notice)
+    assert [notice.failure for notice in told] == [None, FailureReason.TIMEOUT]
+    assert len(records_in(readings, Convergence)) == 1
+    assert region.site.calls["describe_alarm_record", "400"] == refused
+    region.world.open()
+    region.advance(60)
+    await region.poll()
+    assert region.site.calls["describe_alarm_record", "400"] == refused
+
+
+@pytest.mark.parametrize(("id_parameter", "calls"), [("id", 1), ("auto", 2)])
+async def test_an_id_that_is_refused_by_every_name_is_a_failure_that_names_the_setting(
+    id_parameter: str, calls: int
+) -> None:
+    region = Region(id_parameter=id_parameter)
+    region.simulator.id_parameters = set()
+    region.world.open()
+
+    [details] = [reading for reading in await region.poll() if isinstance(reading, Details)]
+
+    assert (details.answered, details.failed) == (0, {Reason.API_ERROR: 1})
+    assert region.site.calls["describe_alarm_record", "400"] == calls
 
 
 async def test_what_does_not_fit_into_a_poll_waits_oldest_first_and_is_told_of() -> None:

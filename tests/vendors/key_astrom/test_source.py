@@ -133,18 +133,23 @@ async def test_types_that_could_not_be_read_are_asked_for_again_after_five_minut
     assert env.site.calls == {("event_types", "500"): 1, ("event_types", "200"): 1, ("events", "200"): 6}
 
 
-async def test_problems_that_were_there_before_are_not_gone_for_a_404() -> None:
+@pytest.mark.parametrize("status", [403, 404, 500])
+async def test_problems_that_cannot_be_read_cost_no_alert_and_are_made_up_for(status: int) -> None:
     rig = Rig("key_astrom")
     await rig.polls(2)
+    before = told(rig)["convergences"]
 
-    rig.site.faults = [Fault(kind=FaultKind.STATUS, endpoint="problems", status=404)]
-    await rig.polls(1)
-    failed = rig.watch.book.state
+    rig.site.faults = [Fault(kind=FaultKind.STATUS, endpoint="problems", status=status)]
+    await rig.polls(3 * 60)
+    during = rig.watch.book.state
+    found, truth = told(rig), expected(rig)
     rig.site.faults = []
     rig.rest()
     await rig.polls(12)
 
-    assert (failed.up, failed.last_reason) == (False, "not_found")
+    assert (during.up, during.partial_polls) == (True, 3 * 60)
+    assert (found.pop("convergences"), found.pop("converged_anomalies")) == (before, before)
+    assert found == {name: truth[name] for name in found}
     assert told(rig) == expected(rig)
 
 
@@ -209,6 +214,23 @@ async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
     readings = await env.read()
 
     assert len(open_in(readings).alerts) == 100
+
+
+async def test_a_size_of_pages_that_is_refused_is_made_smaller_and_not_tried_again() -> None:
+    env = Environment()
+    env.simulator.page_size_beside_fields = 10
+    for _ in range(25):
+        env.world.converge(env.world.open())
+
+    first = await env.read()
+    asked_first = Counter(env.site.calls)
+    second = await env.read()
+
+    for readings in (first, second):
+        assert len(open_in(readings).alerts) == 25
+        assert len([record for record in happened_in(readings) if isinstance(record, Convergence)]) == 25
+    assert (asked_first["problems", "400"], asked_first["problems", "200"]) == (2, 3)
+    assert env.site.calls - asked_first == {("events", "200"): 2, ("problems", "200"): 3}
 
 
 async def test_rows_that_are_too_large_one_by_one_fail_the_poll() -> None:

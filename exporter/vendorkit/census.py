@@ -1,0 +1,189 @@
+"""Census: concludes from what a poll saw of the alerts which are open, which ended, and of which nothing is known."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from exporter.errors import ItemRejected, SourceUnintelligible
+from exporter.model.alert import Alert, Severity
+from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Truncated, Window
+from exporter.model.records import Kind, Record
+from exporter.vendorkit.fields import AHEAD
+from exporter.vendorkit.items import Rows
+
+Row = TypeVar("Row")
+
+
+class Census(Generic[Row]):
+    """What one poll saw, list by list and look-up by look-up, and the only place that concludes from it.
+
+    - An alert is over only by a record that says so, or by its absence from lists that are complete and readable.
+    - Of two records of one alert the one of the higher rank counts; of equal ones the one that ended, then the later.
+    - A row that cannot be read keeps its alert as it was known; in a list of open alerts it is open in any case.
+    - An alert that was not shown and not looked up is unsure; so is every one not shown when a row had no readable id.
+    - A list that has rows, and none of them with a readable id, is no answer.
+
+    Args:
+        window: the window of the poll, with the alerts believed open.
+        key_from: the id of a row, or of what is left of one of another shape; raises ItemRejected where it has none.
+        record_from: the record of a row, None for nothing of interest; raises ItemRejected for one that cannot be read.
+        rank: what orders rows of one id.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        *,
+        key_from: Callable[[Any], str],
+        record_from: Callable[[Row], Record | None],
+        rank: Callable[[Row], Any] = lambda _row: 0,
+    ) -> None:
+        self._known = window.open_alerts
+        self._latest = window.end + AHEAD
+        self._key_from = key_from
+        self._record_from = record_from
+        self._rank = rank
+        self.rows: dict[str, Row] = {}
+        """The rows that count, by key."""
+        self._records: dict[str, Record] = {}
+        self._unreadable: dict[str, bool] = {}  # by key, whether a list of open alerts shows it
+        self._rejected = Rejections()
+        self._asked: set[str] = set()
+        self._has_nameless = False
+        self._cut: list[Truncated] = []
+
+    def saw(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Record], bool] | None = None) -> None:
+        """Takes in a whole list; raises `bad_response` where no row of it has a readable id.
+
+        Args:
+            is_open: whether the list is one of open alerts: a row that says nothing else is open.
+            wanted: which records are of interest, in a list that is asked for these alone; its other rows, and those
+                that cannot be read, are not counted.
+        """
+        named = 0
+        for row in rows.items:
+            try:
+                record = self._record_from(row)
+                if is_open and isinstance(record, Alert) and record.close_reason is not None:
+                    self._check_end(record)
+            except ItemRejected as error:
+                named += self._cannot_read(row, str(error), is_open=is_open, counted=wanted is None)
+            else:
+                named += 1
+                if record is not None and (wanted is None or wanted(record)):
+                    self._place(record, row)
+        named += sum(self._cannot_read(bare, "", is_open=is_open, counted=False) for bare in rows.bare)
+        if len(rows.bare) < len(rows.rejected):
+            self._has_nameless = True
+        if wanted is None:
+            self._rejected.extend(rows.rejected)
+        if len(rows) and not named:
+            raise SourceUnintelligible("no row of the list has an id that can be read")
+
+    def looked_up(self, keys: Iterable[str], rows: Rows[Row]) -> None:
+        """Takes in the answer to a look-up of these alerts, whole as a list; other rows in it are of no interest."""
+        asked = frozenset(keys)
+        self.saw(rows, is_open=False, wanted=lambda record: record.key in asked)
+        self._asked |= asked
+
+    def cut(self, endpoint: str, rows: Rows[Row], open_by_severity: Mapping[Severity, int] | None) -> None:
+        """Takes in what could be read of a list of open alerts that has no end: nothing is missing from it.
+
+        Args:
+            open_by_severity: the vendor's own totals, where it has any.
+        """
+        self.saw(rows, is_open=True)
+        self._cut.append(Truncated(endpoint, open_by_severity))
+
+    @property
+    def missing(self) -> dict[str, Alert]:
+        """The alerts believed open that no list has shown: they are to be looked up."""
+        if self._cut:
+            return {}
+        return {key: alert for key, alert in self._known.items() if not self._shows(key)}
+
+    def is_listed(self, key: str) -> bool:
+        """Whether some list has shown this alert, readable or not."""
+        return key in self._records or key in self._unreadable
+
+    @property
+    def open(self) -> Iterator[Alert]:
+        """The alerts that are open by a record that could be read."""
+        return (record for record in self._alerts() if record.close_reason is None)
+
+    @property
+    def ended(self) -> Iterator[Alert]:
+        """The alerts that have ended."""
+        return (record for record in self._alerts() if record.close_reason is not None)
+
+    def readings(self) -> Iterator[Reading]:
+        """What follows from all that was seen."""
+        kept = self._kept()
+        happened = [
+            record
+            for key, record in self._records.items()
+            if key not in kept and not (isinstance(record, Alert) and record.close_reason is None)
+        ]
+        yield OpenAlerts([*self.open, *kept.values()], self._rejected, self._unsure(kept))
+        yield Happened(happened)
+        yield from self._cut
+
+    def _alerts(self) -> Iterator[Alert]:
+        return (record for record in self._records.values() if isinstance(record, Alert))
+
+    def _shows(self, key: str) -> bool:
+        return key in self._records or self._unreadable.get(key, False)
+
+    def _kept(self) -> dict[str, Alert]:
+        """Alerts of rows that tell nothing of their state: as they were known, or open and nothing else."""
+        kept = {key: alert for key, alert in self._known.items() if self._is_kept(key, alert)}
+        for key, is_open in self._unreadable.items():
+            if is_open and key not in self._known and key not in self._records:
+                kept[key] = Alert(key=key, severity=Severity.UNKNOWN, started_at=None)
+        return kept
+
+    def _is_kept(self, key: str, known: Alert) -> bool:
+        record = self._records.get(key)
+        if record is None:
+            return key in self._unreadable
+        if not isinstance(record, Alert):
+            return True  # an alert does not become something else
+        # Beside a row that cannot be read, the end of an earlier life of the same id is no end of this one.
+        return (
+            self._unreadable.get(key, False)
+            and record.close_reason is not None
+            and record.started_at is not None
+            and known.started_at is not None
+            and record.started_at < known.started_at
+        )
+
+    def _unsure(self, kept: Mapping[str, Alert]) -> frozenset[str]:
+        absent = self._known.keys() - self._records.keys() - kept.keys()
+        return frozenset(absent if self._has_nameless or self._cut else absent - self._asked)
+
+    def _place(self, record: Record, row: Row) -> None:
+        key = record.key
+        held = self.rows.get(key)
+        if held is None or self._order(record, row) >= self._order(self._records[key], held):
+            self.rows[key] = row
+            self._records[key] = record
+
+    def _order(self, record: Record, row: Row) -> tuple[Any, bool]:
+        return self._rank(row), isinstance(record, Alert) and record.close_reason is not None
+
+    def _cannot_read(self, row: Any, why: str, *, is_open: bool, counted: bool) -> bool:
+        """Notes a row that cannot be read; whether its id can."""
+        if counted:
+            self._rejected.add(Kind.ALERT, why)
+        try:
+            key = self._key_from(row)
+        except ItemRejected:
+            self._has_nameless = True
+            return False
+        self._unreadable[key] = is_open or self._unreadable.get(key, False)
+        return True
+
+    def _check_end(self, alert: Alert) -> None:
+        """Refuses an end that cannot be, in a list of alerts that are open."""
+        started_at, ended_at = alert.started_at, alert.ended_at
+        if ended_at is not None and (ended_at > self._latest or (started_at is not None and ended_at < started_at)):
+            raise ItemRejected("the time of the end is before the start, or far ahead")
