@@ -51,7 +51,7 @@ class Census(Generic[Row]):
         self._has_nameless = False
         self._cut: list[Truncated] = []
 
-    def saw(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Record], bool] | None = None) -> None:
+    def saw(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Any], bool] | None = None) -> None:
         """Takes in a whole list; raises `bad_response` where no row of it has a readable id.
 
         Args:

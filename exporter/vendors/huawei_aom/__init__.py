@@ -6,7 +6,7 @@ from exporter.vendorkit.contract import Vendor
 from exporter.vendors.huawei_aom.auth import auth_for
 from exporter.vendors.huawei_aom.config import HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import LABELS
-from exporter.vendors.huawei_aom.source import source_for
+from exporter.vendors.huawei_aom.source import HuaweiAomSource
 from exporter.vendors.huawei_aom.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
@@ -14,7 +14,7 @@ VENDOR = Vendor(
     title="Huawei Cloud AOM",
     config=HuaweiAomConfig,
     auth=auth_for,
-    source=source_for,
+    source=HuaweiAomSource,
     labels=LABELS,
     endpoints=("list_events", "list_notified_histories", "create_token"),
     resolution=timedelta(milliseconds=1),

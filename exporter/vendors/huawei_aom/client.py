@@ -1,18 +1,16 @@
 """One method per API call; what AOM's and its gateway's errors mean."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from exporter.errors import FetchError, Reason, SourceRefused, SourceUnintelligible
-from exporter.model.reading import Rejections
 from exporter.model.records import Kind
 from exporter.vendorkit.fields import text
 from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
-from exporter.vendorkit.paging import follow_cursors
 from exporter.vendors.huawei_aom import payload
 from exporter.vendors.huawei_aom.config import HuaweiAomConfig
 
@@ -22,11 +20,13 @@ PAGE_SIZE = 1000
 _JSON = {"Content-Type": "application/json"}
 
 
+EventDecoder = PageDecoder[payload.EventList[payload.EventRecord], payload.EventRecord]
+
+
 class EventPage(NamedTuple):
     """One page of ListEvents."""
 
-    events: list[payload.EventRecord]
-    rejected: Rejections
+    rows: Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]
     next_cursor: str | None
 
 
@@ -42,55 +42,36 @@ class Client:
     def __init__(self, config: HuaweiAomConfig, http: Http) -> None:
         self._http = http
         self._base = f"/v2/{config.project_id}"
-        self._max_pages = config.max_pages
         self._headers = dict(_JSON)
         if config.enterprise_project_id is not None:
             self._headers["Enterprise-Project-Id"] = config.enterprise_project_id
 
-    def alarms(
-        self, of_type: str, *, minutes: int, has_time: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[EventPage]:
-        """The alarms of the last so many minutes by the server's clock: `active_alert` or `history_alert`.
+    async def alarms(self, of_type: str, *, minutes: int, marker: str | None) -> EventPage:
+        """A page of the alarms of the past minutes by the server's clock: `active_alert` or `history_alert`."""
+        return await self._page("alarm", _ALARMS, {"type": of_type}, minutes, marker)
 
-        Raises `truncated` when there is no time for a further page.
-        """
-        return self._walk("alarm", _ALARMS, {"type": of_type}, minutes, has_time)
+    async def events(self, *, minutes: int, marker: str | None) -> EventPage:
+        """A page of the events of the past minutes by the server's clock; without `type`, which is about alarms."""
+        return await self._page("event", _EVENTS, {}, minutes, marker)
 
-    def events(self, *, minutes: int) -> AsyncIterator[EventPage]:
-        """The events of the last so many minutes by the server's clock; without `type`, which is about alarms."""
-        return self._walk("event", _EVENTS, {}, minutes, lambda: True)
-
-    def _walk(
-        self,
-        event_type: str,
-        decoder: "EventDecoder",
-        query: Mapping[str, str],
-        minutes: int,
-        has_time: Callable[[], bool],
-    ) -> AsyncIterator[EventPage]:
-        body = msgspec.json.encode(
-            {
-                "time_range": f"-1.-1.{minutes}",
-                "metadata_relation": [{"key": "event_type", "relation": "AND", "value": [event_type]}],
-                "sort": {"order_by": ["starts_at"], "order": "asc"},
-            }
+    async def _page(
+        self, event_type: str, decoder: EventDecoder, query: Mapping[str, str], minutes: int, marker: str | None
+    ) -> EventPage:
+        body = {
+            "time_range": f"-1.-1.{minutes}",
+            "metadata_relation": [{"key": "event_type", "relation": "AND", "value": [event_type]}],
+            "sort": {"order_by": ["starts_at"], "order": "asc"},
+        }
+        return await self._http.ask(
+            "list_events",
+            "POST",
+            f"{self._base}/events",
+            query={"limit": str(PAGE_SIZE), **query, "marker": marker or "0"},
+            headers=self._headers,
+            body=msgspec.json.encode(body),
+            read=lambda answer: _page_from(decoder.decode(answer)),
+            judge=judge,
         )
-
-        async def fetch(marker: str | None) -> EventPage:
-            if not has_time():
-                raise SourceUnintelligible("no time for a further page", reason=Reason.TRUNCATED)
-            return await self._http.ask(
-                "list_events",
-                "POST",
-                f"{self._base}/events",
-                query={"limit": str(PAGE_SIZE), **query, "marker": marker or "0"},
-                headers=self._headers,
-                body=body,
-                read=lambda answer: _page_from(decoder.decode(answer)),
-                judge=judge,
-            )
-
-        return follow_cursors(fetch, max_pages=self._max_pages, first="0")
 
     async def notified_histories(self, event_sn: str) -> Decoded[object, payload.NotifiedHistory]:
         """How people were told of one alarm; raises NoNotifiedHistories where there is no such API."""
@@ -105,11 +86,14 @@ class Client:
         )
 
 
-EventDecoder = PageDecoder[payload.EventList[payload.EventRecord], payload.EventRecord]
-
-
 def _decoder_of(kind: Kind) -> EventDecoder:
-    return PageDecoder(payload.EventList, payload.EventRecord, items_of=lambda page: page.events, kind=kind)
+    return PageDecoder(
+        payload.EventList,
+        payload.EventRecord,
+        items_of=lambda page: page.events,
+        kind=kind,
+        bare=payload.EventId,
+    )
 
 
 _ALARMS = _decoder_of(Kind.ALERT)
@@ -135,13 +119,13 @@ _OLDER = msgspec.json.Decoder(payload.OlderNotifiedHistory)
 
 
 def _page_from(decoded: Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]) -> EventPage:
-    page, events, rejected, _ = decoded
+    page = decoded.page
     if page.page_info is not None:
-        return EventPage(events, rejected, text(page.page_info.next_marker) if page.events else None)
+        return EventPage(decoded, text(page.page_info.next_marker) if page.events else None)
     # Older deployments answer in one page, without page_info: a full one may be cut.
     if len(page.events) == PAGE_SIZE:
         raise SourceUnintelligible("a full page without page_info: the list may go on", reason=Reason.TRUNCATED)
-    return EventPage(events, rejected, None)
+    return EventPage(decoded, None)
 
 
 _ERROR = msgspec.json.Decoder(payload.ErrorBody)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import msgspec
 
@@ -58,6 +59,8 @@ LABELS = LabelSets(
 # An alarm that arrived within this after it was raised was not late.
 _AT_ONCE_MS = 1000
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 # Between id and start in the key of a record without a serial number.
 _JOINED = "/"
 
@@ -67,12 +70,15 @@ def has_serial(key: str) -> bool:
     return _JOINED not in key
 
 
-def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[[payload.EventRecord], Alert | None]:
-    """What turns a record into an alert, and one that is an event into None.
+def alert_reader(
+    severities: Mapping[str, Severity], now: datetime, open_alerts: Mapping[str, Alert] = MappingProxyType({})
+) -> Callable[[payload.EventRecord], Alert | None]:
+    """Returns what turns a record into an alert, and one that is an event into None.
 
     Args:
         severities: by the vendor's level in upper case.
         now: the vendor's time; nothing happened to an alarm much later.
+        open_alerts: what is known as an alert is no event.
     """
     exact = {level: severities[level.upper()] for level in SEVERITIES}
     latest = now + AHEAD
@@ -80,7 +86,7 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
 
     def alert_from(record: payload.EventRecord) -> Alert | None:
         metadata = record.metadata or nothing
-        if metadata.event_type != "alarm" and is_event(record):
+        if metadata.event_type != "alarm" and is_event(record) and key_from(record) not in open_alerts:
             return None
         level = metadata.event_severity
         severity = exact.get(level) or severities.get(text(level).upper())  # type: ignore[arg-type]
@@ -104,7 +110,7 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
         name = name[:LONGEST_TEXT] if type(name) is str else text(name)
         key = record.event_sn
         return Alert(
-            key=key if type(key) is str and key else _key_of(record),
+            key=key if type(key) is str and key else key_from(record),
             severity=severity or Severity.UNKNOWN,
             started_at=started_at,
             appeared_at=appeared_at,
@@ -121,6 +127,11 @@ def alert_reader(severities: Mapping[str, Severity], now: datetime) -> Callable[
     return alert_from
 
 
+def started_at(record: payload.EventRecord) -> datetime:
+    """The start of a record that can be read, for comparison: of two lives of one serial number the later counts."""
+    return moment_from_ms(record.starts_at, "starts_at") or _NEVER
+
+
 def is_event(record: payload.EventRecord) -> bool:
     """Whether a record is an event, which has no life; all others are alarms."""
     return record.metadata is not None and text(record.metadata.event_type).lower() == "event"
@@ -132,12 +143,16 @@ def event_from(record: payload.EventRecord) -> Event | None:
         return None
     times = (moment_from_ms(record.starts_at, "starts_at"), moment_from_ms(record.arrives_at, "arrives_at"))
     at = max((time for time in times if time), default=None)
-    return Event(key=_key_of(record), at=at, event_type="event")
+    return Event(key=key_from(record), at=at, event_type="event")
 
 
-def _key_of(record: payload.EventRecord) -> str:
+def key_from(record: payload.EventRecord | payload.EventId) -> str:
+    """The serial number, or the id with the start; raises ItemRejected for a record that has neither."""
     if record.event_sn:
         return identity(record.event_sn, "event_sn")
+    if not isinstance(record.starts_at, Scalar):
+        raise ItemRejected("starts_at is no time")
+    moment_from_ms(record.starts_at, "starts_at")
     return f"{identity(record.id, 'id')}{_JOINED}{text(record.starts_at) or 0}"
 
 

@@ -32,6 +32,14 @@ class EventRecord(msgspec.Struct, gc=False):
     metadata: Metadata | None = None
 
 
+class EventId(msgspec.Struct, gc=False):
+    """What names an alarm or an event, whatever the shape of its other fields."""
+
+    id: Any = None
+    event_sn: Any = None
+    starts_at: Any = None
+
+
 class PageInfo(msgspec.Struct):
     next_marker: Scalar = None
 
