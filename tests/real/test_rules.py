@@ -1,0 +1,46 @@
+"""The rules before Prometheus 3's own promtool, and before pint."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.deploy.charts import EXAMPLES, Manifest, example, of_kind, render
+from tests.deploy.queries import RULES, alerts
+from tests.programs import program
+
+
+def run(name: str, *arguments: str | Path, cwd: Path = RULES) -> str:
+    command = [str(each) for each in (program(name), *arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_prometheus_3_finds_nothing_wrong_with_the_rules() -> None:
+    said = run("promtool-3", "check", "rules", "--lint=all", "--lint-fatal", *sorted(RULES.glob("*.yaml")))
+
+    assert said.count("SUCCESS") == len(list(RULES.glob("*.yaml")))
+
+
+def test_every_alert_fires_and_is_silent_on_prometheus_3_as_on_2() -> None:
+    said = run("promtool-3", "test", "rules", *sorted((RULES / "tests").glob("*.yaml")))
+
+    print(f"promtool-3: {said.count('SUCCESS')} alerts proven")
+    assert said.count("SUCCESS") == len(alerts())
+
+
+def test_pint_finds_nothing_wrong_with_the_rules(tmp_path: Path) -> None:
+    for file in RULES.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+
+    said = run("pint", "--offline", "--no-color", "lint", "--fail-on=info", ".", cwd=tmp_path)
+
+    print(f"pint: {said.strip().splitlines()[-1]}")
+
+
+def test_the_prometheus_operator_knows_every_field_of_what_it_is_given(tmp_path: Path) -> None:
+    found: list[Manifest] = []
+    for name in EXAMPLES:
+        found += of_kind(render(example(name)), "ServiceMonitor", "PodMonitor", "PrometheusRule")
+    assert {each["kind"] for each in found} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
