@@ -1,6 +1,5 @@
 """The rules before Prometheus 3's own promtool, and before pint."""
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
