@@ -101,13 +101,15 @@ def _once_known(rows: Alerts) -> Callable[[SourceState], Iterable[Sample]]:
     return lambda state: () if state.alerts is None else rows(state.alerts, state.label_sets)
 
 
-def _with_zeros(counts: Mapping[Labels, Value], *closed: Iterable[str], zero: Value = 0) -> Iterator[Sample]:
-    """The counts, and a zero for every combination of the closed label sets that has none."""
+def _with_zeros(counts: Mapping[Labels, Value] | None, *closed: Iterable[str], zero: Value = 0) -> Iterator[Sample]:
+    """The counts, and a zero for every combination of the closed label sets that has none; nothing if not known."""
+    if counts is None:
+        return
     yield from counts.items()
     yield from ((labels, zero) for labels in product(*closed) if labels not in counts)
 
 
-def _for_each_owner(counts: Mapping[Labels, Value], state: SourceState) -> Iterator[Sample]:
+def _for_each_owner(counts: Mapping[Labels, Value] | None, state: SourceState) -> Iterator[Sample]:
     """The counts, and a zero for every severity, and of every owner where alerts have owners."""
     if not state.owners:
         return _with_zeros(counts, state.label_sets.severities)
@@ -188,7 +190,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         owned=True,
         perishable=True,
         help="Start of the oldest open alert, as a Unix time; absent when none is open.",
-        samples=_once_known(lambda counts, _: ((of, at.timestamp()) for of, at in counts.oldest_open.items())),
+        samples=_once_known(lambda counts, _: ((of, at.timestamp()) for of, at in (counts.oldest_open or {}).items())),
         merge=least,
     ),
     Family(

@@ -43,14 +43,15 @@ class AlertCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a source's alerts. Keys are label values in the order the catalogue names the labels.
 
     The values of `group_by` follow on those of the family: (severity, *group), (severity, reason, *group). Where alerts
-    have owners, the owner comes last.
+    have owners, the owner comes last. A gauge is None where it is not known, since the list of open alerts could never
+    be read to its end.
     """
 
-    open: Mapping[Labels, int] = {}
-    acknowledged: Mapping[Labels, int] = {}
-    suppressed: Mapping[Labels, int] = {}
-    unattended: Mapping[Labels, int] = {}
-    oldest_open: Mapping[Labels, datetime] = {}
+    open: Mapping[Labels, int] | None = {}
+    acknowledged: Mapping[Labels, int] | None = {}
+    suppressed: Mapping[Labels, int] | None = {}
+    unattended: Mapping[Labels, int] | None = {}
+    oldest_open: Mapping[Labels, datetime] | None = {}
     opened: Mapping[Labels, int] = {}
     closed: Mapping[Labels, int] = {}
     open_duration: Mapping[Labels, Histogram] = {}
@@ -65,7 +66,7 @@ class AlertCounts(msgspec.Struct, frozen=True, kw_only=True):
     notices_suppressed: Mapping[Labels, int] = {}
     events: Mapping[Labels, int] = {}
     info: Sequence[Labels] | None = None
-    info_omitted: Mapping[Labels, int] = {}
+    info_omitted: Mapping[Labels, int] | None = {}
 
 
 class Detailed(msgspec.Struct, frozen=True, kw_only=True):

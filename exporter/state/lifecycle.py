@@ -1,12 +1,15 @@
 """What a complete list does to the alerts we track: opened, changed, missing, vanished."""
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from exporter.model.alert import Alert
 
-# An open alert missing from so many complete polls in a row has vanished.
+# Complete polls in a row that an open alert is missing from before it has vanished.
 PATIENCE = 3
+# A time further ahead than this is a mistake of the vendor's: the alert counts, its age does not.
+ABSURD = timedelta(days=1)
 
 
 class Changes(NamedTuple):

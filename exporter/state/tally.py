@@ -1,71 +1,30 @@
 """Tally: the counters and histograms of one source's alerts, records and requests; they only ever grow."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from operator import attrgetter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 from exporter.errors import Reason
-from exporter.model.alert import Alert, CloseReason, Severity
-from exporter.model.owners import OwnerRule, owner_of, owners_of
-from exporter.model.records import Convergence, Event, Notice, Operation, Record
+from exporter.model.alert import Alert, CloseReason
+from exporter.model.facts import LabelSets
+from exporter.model.reading import Details
+from exporter.model.records import Convergence, Event, Notice, Operation
 from exporter.model.snapshot import LIFE_BUCKETS, REQUEST_BUCKETS, Histogram, Labels, empty_histogram
-from exporter.state.grouping import Admission
+from exporter.state.grouping import Admission, Labelling
+from exporter.state.lifecycle import ABSURD
+from exporter.state.verdicts import Verdicts
 
-# A time further ahead than this is a mistake of the vendor's: the alert counts, its age does not.
-ABSURD = timedelta(days=1)
-# Label sets kept at hand, so that most alerts cost one look-up.
-_CACHED = 50_000
-
-
-class Labelling:
-    """Says under which labels an alert counts: its severity, the values of `group_by`, and its owner, if any.
-
-    Args:
-        source: the name of the source, which may decide about owners.
-        group_by: names of the alert's fields that are extra labels.
-        rules: say who is responsible for an alert; () where alerts have no owner.
-    """
-
-    def __init__(self, source: str, group_by: Sequence[str], rules: Sequence[OwnerRule]) -> None:
-        self.owners = owners_of(rules)
-        self.group_by = tuple(group_by)
-        self._source = {"source": source}
-        self._rules = [rule for rule in rules if "source" not in rule.match or rule.match["source"].fullmatch(source)]
-        matched = {name for rule in self._rules for name in rule.match if name != "source"}
-        self._fields = tuple(dict.fromkeys(("severity", *self.group_by, *sorted(matched))))
-        self._values_of: Callable[[Alert], Labels] = (
-            attrgetter(*self._fields) if len(self._fields) > 1 else lambda alert: (alert.severity,)
-        )
-        self._known: dict[Labels, Labels] = {}
-
-    def labels_of(self, alert: Alert) -> Labels:
-        """(severity, *group) or (severity, *group, owner)."""
-        values = self._values_of(alert)
-        labels = self._known.get(values)
-        if labels is None:
-            if len(self._known) >= _CACHED:
-                self._known.clear()
-            labels = values[: 1 + len(self.group_by)]
-            if self.owners:
-                labels += (owner_of(dict(zip(self._fields, values, strict=True)) | self._source, self._rules),)
-            self._known[values] = labels
-        return labels
-
-    def owner_of(self, alert: Alert) -> Labels:
-        """(owner,); () where alerts have none."""
-        return self.labels_of(alert)[-1:] if self.owners else ()
-
-    def admission(self, limit: int) -> Admission:
-        """Admits `limit` label sets of a family; the rest becomes `other`, of the same owner."""
-        return Admission(extra=len(self.group_by), behind=bool(self.owners), limit=limit)
+_NONE = empty_histogram(LIFE_BUCKETS)
 
 
 class Tally:
     """Counts once per call: the caller makes sure that it is new. `owner` is (name,), or () where alerts have none."""
 
-    def __init__(self, labelling: Labelling, group_limit: int) -> None:
+    def __init__(self, labelling: Labelling, group_limit: int, sets: LabelSets) -> None:
         self._labelling = labelling
+        self._event_types = {(event_type,) for event_type in sets.event_types}
+        self._debuts: dict[str, set[Labels]] = {}
         self._opened_series = labelling.admission(group_limit)
         self._closed_series = labelling.admission(group_limit)
         self._event_series = Admission(extra=1, limit=group_limit)
@@ -91,6 +50,64 @@ class Tally:
         """Counts under the labels of other owners from now on; `group_by` is the same."""
         self._labelling = labelling
 
+    def enter(self, verdicts: Verdicts, now: datetime) -> None:
+        """Counts what a poll means."""
+        self.unmapped.update(verdicts.unmapped)
+        self.alerts_opened(verdicts.opened, now)
+        self.alerts_opened(verdicts.opened_again, None)  # how long ago they first began is not how late we are
+        for closing in verdicts.closed.values():
+            if closing.counts:
+                self.alert_closed(closing.alert, closing.reason, now)
+        for acknowledged in verdicts.acknowledged:
+            labels = (acknowledged.severity, *acknowledged.owner)
+            _observe(self.acknowledge_delay, labels, acknowledged.started_at, acknowledged.at)
+        for record, owner, failure_only in verdicts.counted:
+            if failure_only and isinstance(record, Notice):
+                self.notice_failed(record, owner)
+            else:
+                self.happened(record, owner)
+
+    def shown(self, *, is_first: bool) -> dict[str, Any]:
+        """The counters of alerts as AlertCounts names them.
+
+        A label set that nobody could know of before is 0 in one snapshot and counts in the next: `increase()` sees no
+        value but the difference to the one before. Only at first everything is shown as it is.
+        """
+        grouped, owned = bool(self._labelling.group_by), bool(self._labelling.owners)
+        return {
+            "opened": self._shown("opened", self.opened, 0, new=grouped and not is_first),
+            "closed": self._shown("closed", self.closed, 0, new=(grouped or owned) and not is_first),
+            "events": self._shown("events", self.events, 0, new=not is_first, known=self._event_types),
+            **{
+                name: self._shown(name, values, zero, new=owned and not is_first)
+                for name, values, zero in (
+                    ("open_duration", self.open_duration, _NONE),
+                    ("acknowledge_delay", self.acknowledge_delay, _NONE),
+                    ("detection_delay", self.detection_delay, _NONE),
+                    ("operations", self.operations, 0),
+                    ("operation_failures", self.operation_failures, 0),
+                    ("convergences", self.convergences, 0),
+                    ("converged_anomalies", self.anomalies, 0),
+                    ("notices", self.notices, 0),
+                    ("notice_failures", self.notice_failures, 0),
+                    ("notices_suppressed", self.notices_suppressed, 0),
+                )
+            },
+        }
+
+    def _shown(
+        self, name: str, values: Mapping[Labels, Any], zero: Any, *, new: bool, known: Collection[Labels] = ()
+    ) -> dict[Labels, Any]:
+        debuts = self._debuts.setdefault(name, set())
+        if len(debuts) == len(values):
+            return dict(values)
+        shown = {
+            labels: value if not new or labels in debuts or labels in known else zero
+            for labels, value in values.items()
+        }
+        debuts.update(values)
+        return shown
+
     def alerts_opened(self, alerts: Sequence[Alert], now: datetime | None) -> None:
         """Counts alerts that were seen to open, for the first time if `now` says when."""
         for labels, count in Counter(map(self._labelling.labels_of, alerts)).items():
@@ -114,10 +131,6 @@ class Tally:
         if reason is not CloseReason.VANISHED and alert.ended_at is not None and alert.ended_at < now + ABSURD:
             labels = (alert.severity, *self._labelling.owner_of(alert))
             _observe(self.open_duration, labels, alert.started_at, alert.ended_at)
-
-    def alert_acknowledged(self, severity: Severity, owner: Labels, started_at: datetime | None, at: datetime) -> None:
-        """Observes the delay of the first acknowledgement of an alert."""
-        _observe(self.acknowledge_delay, (severity, *owner), started_at, at)
 
     def happened(self, record: Operation | Convergence | Notice | Event, owner: Labels) -> None:
         """Counts something that happened."""
@@ -146,9 +159,10 @@ class Tally:
         """Counts the failure of a notice that counts."""
         self.notice_failures[notice.channel, str(notice.failure), *owner] += 1
 
-    def met(self, record: Record) -> None:
-        """Counts the values of a new record that no table of ours has."""
-        self.unmapped.update(record.unmapped)
+    def details_failed(self, details: Details) -> None:
+        """Counts the detail calls of a poll that ended without an answer."""
+        for reason, count in details.failed.items():
+            self.detail_failures[details.endpoint, reason] += count
 
     def request(self, endpoint: str, code: str, seconds: float) -> None:
         """Counts one HTTP attempt."""

@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,9 @@ from exporter.errors import Reason, SourceUnreachable
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import Fact
 from exporter.model.owners import OwnerRule
-from exporter.model.reading import Details, Happened, OpenAlerts, Rejections, Supplied
+from exporter.model.reading import Details, Happened, OpenAlerts, Rejections, Supplied, Truncated
 from exporter.model.records import Channel, Event, FailureReason, Kind, Notice, Suppression
-from exporter.model.snapshot import AlertCounts
+from exporter.model.snapshot import AlertCounts, Detailed
 from exporter.state.book import SourceBook
 from tests.builders import (
     a_book,
@@ -329,15 +330,15 @@ def test_an_unmapped_value_is_counted_once_per_record() -> None:
 
 def test_memory_is_bounded_and_open_alerts_never_leave_it() -> None:
     book = started(a_book(max_records=50))
-    open_alerts = [an_alert(str(n)) for n in range(40)]
+    open_alerts = [an_alert(str(n)) for n in range(20)]
 
     for round_ in range(20):
         ended = [an_ended_alert(f"{round_}-{n}", ended_at=at(70 + round_)) for n in range(30)]
         book.enter(a_poll(OpenAlerts(open_alerts), Happened(ended)))
 
     assert book.state.tracked[Kind.ALERT] == 50
-    assert book.state.evicted[Kind.ALERT] == 590
-    assert counts(book).open == {CRITICAL: 40}
+    assert book.state.evicted[Kind.ALERT] == 570
+    assert counts(book).open == {CRITICAL: 20}
     assert counts(book).closed == {("critical", "recovered"): 600}
 
 
@@ -354,6 +355,32 @@ def test_what_was_forgotten_is_not_counted_again_and_what_is_newer_is() -> None:
     assert book.state.evicted[Kind.NOTICE] > 0
 
 
+@pytest.mark.parametrize("ahead", [0, 3, 10**9])
+def test_a_memory_smaller_than_what_is_open_neither_doubles_nor_loses(ahead: float) -> None:
+    book = started(a_book(max_records=1))
+    open_alerts = OpenAlerts([an_alert(str(n)) for n in range(6)])
+
+    for poll in range(20):
+        notices = [a_notice(f"{n}-{n % 6}", alert_key=str(n % 6), at=at(60 + ahead + n)) for n in range(min(poll, 12))]
+        book.enter(a_poll(open_alerts, Happened(notices)))
+
+    assert sum(counts(book).notices.values()) == 12
+    assert book.state.records_limit == 1
+
+
+@given(st.lists(st.lists(st.integers(0, 80), max_size=25), max_size=10), st.integers(1, 30))
+def test_a_small_memory_never_counts_a_record_twice(polls: list[list[int]], limit: int) -> None:
+    """Whatever leaves it, and whether its time is past, just ahead or absurd."""
+    book = started(a_book(max_records=limit))
+    seconds = [0.0, 59.0, 61.0, 10.0**9, 10.0**10]
+
+    for poll in polls:
+        notices = [a_notice(str(n), at=at(seconds[n % 5] + n)) for n in poll]
+        book.enter(a_poll(OpenAlerts([an_alert()]), Happened(notices)))
+
+    assert sum(counts(book).notices.values()) <= len({n for poll in polls for n in poll})
+
+
 def test_a_time_that_is_absurd_makes_nothing_else_look_old() -> None:
     book = started(a_book(max_records=10))
 
@@ -368,6 +395,7 @@ def test_event_types_beyond_the_limit_are_summed() -> None:
     book = started(a_book(group_limit=2))
 
     book.enter(a_poll(Happened([Event(key=str(n), at=at(1), event_type=f"T{n}") for n in range(5)])))
+    book.enter(a_poll())
 
     assert counts(book).events == {("T0",): 1, ("T1",): 1, ("other",): 3}
 
@@ -377,6 +405,7 @@ def test_grouping_labels_follow_the_labels_of_the_family() -> None:
     placed = {"policy": "p", "namespace": "ns"}
 
     book.enter(a_poll(OpenAlerts([an_alert("1", **placed)]), Happened([an_ended_alert("2", **placed)])))
+    book.enter(a_poll())
 
     assert counts(book).open == {("critical", "p", "ns"): 1}
     assert counts(book).closed == {("critical", "recovered", "p", "ns"): 1}
@@ -397,6 +426,7 @@ def test_everything_that_happens_to_an_alert_counts_for_its_owner() -> None:
     book.enter(
         a_poll(Happened([a_notice("late", suppressed=Suppression.SHIELDED), a_notice("x", alert_key="never seen")]))
     )
+    book.enter(a_poll())
 
     found = counts(book)
     assert found.open == {("critical", "unowned"): 1}
@@ -417,11 +447,10 @@ def test_everything_that_happens_to_an_alert_counts_for_its_owner() -> None:
 
 
 def test_other_owners_move_the_gauges_and_restart_no_counter() -> None:
-    keeping = {"owners": owned(db="disk.*")}
-    book = started(a_book(**keeping))
+    book = started(a_book(owners=owned(db="disk.*")))
     book.enter(a_poll(OpenAlerts([an_alert(name="disk full")])))
 
-    book.keep(a_keeping(owners=owned(storage="disk.*")))
+    book.keep(a_keeping(owners=owned(storage="disk.*")), at(100))
     book.enter(a_poll(OpenAlerts([an_alert(name="disk full")])))
 
     assert counts(book).open == {("critical", "storage"): 1}
@@ -441,6 +470,146 @@ def test_an_owner_stays_with_what_is_summed_into_other() -> None:
         ("critical", "other", "db"): 2,
         ("critical", "other", "unowned"): 1,
     }
+
+
+@pytest.mark.parametrize("other", [{"group_by": ("name",)}, {"group_limit": 7}, {"constant_labels": {"team": "db"}}])
+def test_other_labels_begin_the_counters_again_and_lose_no_memory(other: dict[str, Any]) -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened([a_notice(), an_ended_alert("b")])))
+
+    book.keep(a_keeping(**other), at(100))
+    begun = book.state
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened([a_notice(), a_notice("m"), an_ended_alert("b")])))
+    book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert()])))
+    book.enter(a_poll())
+
+    assert (begun.polls, begun.alerts, begun.counts_from) == (0, None, at(100))
+    found = counts(book)
+    assert (sum(found.opened.values()), sum(found.closed.values()), found.notices) == (0, 1, {("sms",): 1})
+
+
+def test_settings_that_leave_the_labels_alone_let_everything_go_on() -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()]), Happened([a_notice()])))
+
+    book.keep(a_keeping(max_records=5, interval=timedelta(hours=1)), at(100))
+
+    assert counts(book).opened == {CRITICAL: 1}
+    assert (book.state.polls, book.state.counts_from, book.state.records_limit) == (2, None, 5)
+    assert (book.state.interval_seconds, book.state.stale_after_seconds) == (3600, 3 * 3600)
+
+
+def test_a_new_label_set_is_shown_with_0_before_it_counts() -> None:
+    """So that `increase()`, which sees no value but differences, sees the first one."""
+    book = started(a_book(group_by=("name",), owners=owned(db="disk.*")))
+
+    seen = []
+    for listed, happened in (
+        ([an_alert(name="disk")], [a_notice()]),
+        ([an_alert(name="disk")], [an_ended_alert("b", name="cpu"), Event(key="e", at=at(1), event_type="T")]),
+        ([], []),
+    ):
+        book.enter(a_poll(OpenAlerts(listed), Happened(happened), error=None))
+        found = counts(book)
+        seen.append([dict(found.opened), dict(found.closed), dict(found.notices), dict(found.events)])
+
+    disk, cpu = ("critical", "disk", "db"), ("critical", "cpu", "unowned")
+    closed = ("critical", "recovered", "cpu", "unowned")
+    assert seen == [
+        [{disk: 0}, {}, {("sms", "db"): 0}, {}],
+        [{disk: 1, cpu: 0}, {closed: 0}, {("sms", "db"): 1}, {("T",): 0}],
+        [{disk: 1, cpu: 1}, {closed: 1}, {("sms", "db"): 1}, {("T",): 1}],
+    ]
+
+
+def test_what_was_counted_at_first_is_shown_at_once() -> None:
+    book = a_book(group_by=("name",))
+
+    book.enter(a_poll(OpenAlerts([an_alert(name="disk")]), first=True))
+
+    assert counts(book).opened == {("critical", "disk"): 1}
+
+
+TOTALS = {Severity.CRITICAL: 7, Severity.INFO: 90_000}
+
+
+def test_while_a_list_is_truncated_open_is_what_the_vendor_counts_and_the_rest_stays() -> None:
+    book = started(a_book(alert_info=True))
+    book.enter(a_poll(OpenAlerts([an_alert(acknowledged=True), an_alert("b", started_at=at(20))])))
+    before = counts(book)
+
+    for _ in range(5):
+        book.enter(a_poll(OpenAlerts([an_alert("c", started_at=at(5))]), Truncated("events", TOTALS)))
+    during, state = counts(book), book.state
+    book.enter(a_poll(error=DOWN))
+    failed, while_down = counts(book), book.state
+    book.enter(a_poll(OpenAlerts([an_alert("c")]), Happened([an_ended_alert(), an_ended_alert("b")])))
+
+    assert (state.up, state.list_truncated, state.partial_polls) == (True, {"events"}, 5)
+    assert during.open == failed.open == {("critical",): 7, ("info",): 90_000}
+    assert state.open_by_severity == while_down.open_by_severity == TOTALS
+    assert while_down.list_truncated == {"events"}
+    for name in ("acknowledged", "suppressed", "unattended", "oldest_open", "info", "info_omitted"):
+        assert getattr(during, name) == getattr(before, name), name
+    assert during.opened == {CRITICAL: 3}  # what was read counts, once
+    assert during.closed == {}
+    assert book.state.list_truncated == frozenset()
+    assert (counts(book).open, counts(book).closed) == ({CRITICAL: 1}, {("critical", "recovered"): 2})
+
+
+def test_a_list_that_is_truncated_from_the_first_makes_no_zeros() -> None:
+    book = a_book()
+
+    book.enter(a_poll(OpenAlerts([an_alert()]), Truncated("events", TOTALS), first=True))
+
+    assert counts(book).open == {("critical",): 7, ("info",): 90_000}
+    assert counts(book).acknowledged is counts(book).unattended is counts(book).oldest_open is None
+
+
+def test_without_totals_a_truncated_list_leaves_open_as_it_was_known() -> None:
+    book = started(a_book())
+    book.enter(a_poll(OpenAlerts([an_alert()])))
+
+    book.enter(a_poll(OpenAlerts([an_alert("b")]), Truncated("events")))
+
+    assert counts(book).open == {CRITICAL: 1}
+    assert book.state.open_by_severity == {Severity.CRITICAL: 1}
+
+
+def test_what_the_vendor_counts_beyond_the_rows_that_were_read_is_of_unknown_group_and_owner() -> None:
+    book = started(a_book(group_by=("name",), owners=owned(db="disk.*")))
+
+    book.enter(a_poll(OpenAlerts([an_alert(name="disk")]), Truncated("events", TOTALS)))
+
+    assert counts(book).open == {
+        ("critical", "disk", "db"): 1,
+        ("critical", "other", ""): 6,
+        ("info", "other", ""): 90_000,
+    }
+
+
+def test_a_person_is_shown_the_most_severe_first_and_of_these_the_oldest() -> None:
+    book = a_book(owners=owned(db="disk.*"))
+    listed = [an_alert(str(n), severity=Severity.INFO, started_at=at(n)) for n in range(200)]
+    listed += [an_alert("new", started_at=at(9)), an_alert("old", name="disk"), an_alert("never", started_at=None)]
+
+    book.enter(a_poll(OpenAlerts(listed), first=True))
+
+    shown = book.state.top_open
+    assert [one.alert.key for one in shown[:4]] == ["new", "old", "never", "0"]
+    assert [one.owner for one in shown[:2]] == ["unowned", "db"]
+    assert len(shown) == 100
+
+
+def test_failed_detail_calls_are_counted_by_their_reasons() -> None:
+    book = started(a_book())
+    failed = {Reason.TIMEOUT: 1, Reason.AUTH: 3}
+
+    for readings in ([Details("logs", failed=failed, waiting=2)], [], [Details("logs", answered=2, failed=failed)]):
+        book.enter(a_poll(OpenAlerts([]), *readings))
+
+    assert book.state.detail_failures == {("logs", Reason.TIMEOUT): 2, ("logs", Reason.AUTH): 6}
+    assert book.state.details == {"logs": Detailed(answered=2, failed=4, waiting=0, reason=Reason.AUTH)}
 
 
 def test_alert_info_shows_the_most_severe_first_then_the_newest_and_counts_the_rest() -> None:
