@@ -121,9 +121,9 @@ class Daemon:
         if self._push is not None:
             self._push.join(seconds)
 
-    def _made(self, name: str, config: SourceConfig, metrics: Metrics, counts_from: float | None) -> Watch:
-        watch = Watch(name, config, metrics, published=self._publish, counts_from=counts_from)
-        if self._push is not None and self._push.wants_occurrences:
+    def _made(self, name: str, config: SourceConfig, metrics: Metrics, before: Watch | None) -> Watch:
+        watch = Watch(name, config, metrics, published=self._publish, before=before)
+        if self._push is not None and self._push.wants_occurrences and watch.book.occurrences is None:
             watch.book.occurrences = []
         return watch
 

@@ -32,8 +32,9 @@ def own_now() -> datetime:
 class Watch:
     """One source being watched: its client, its memory, and the task that polls it.
 
-    Must be made inside the event loop; `network` replaces the real one in tests. What happened since `counts_from`
-    counts, in seconds of the event loop's clock: that of the source it takes the place of, else now.
+    Must be made inside the event loop; `network` replaces the real one in tests. `before` is what it takes the place
+    of, after a reload: where that watched the same account its memory is handed over; else what happened since its
+    last success counts.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Watch:
         metrics: Metrics,
         *,
         published: Callable[[], None],
-        counts_from: float | None = None,
+        before: "Watch | None" = None,
         network: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], datetime] = own_now,
         around: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda guarded: guarded,
@@ -52,8 +53,12 @@ class Watch:
         self.name = name
         self.config = config
         self.metrics = metrics
-        self.clock = VendorClock(now, anyio.current_time)
-        self.book = SourceBook(_keeping(name, vendor, config, metrics))
+        self._now = now
+        keeping = _keeping(name, vendor, config, metrics)
+        heir = before is not None and before.config.is_same_account(config)
+        self.clock: VendorClock = before.clock if before and heir else VendorClock(now, anyio.current_time)
+        self.book: SourceBook = before.book if before and heir else SourceBook(keeping)
+        self.book.keep(keeping, now())
         self._bucket = Bucket(config.max_requests_per_second, anyio.current_time())
         self.client = client_for(
             vendor,
@@ -64,7 +69,7 @@ class Watch:
             observe=self._observe,
             around=around,
         )
-        self.poller = Poller(
+        self.poller: Poller = Poller(
             name,
             vendor,
             config,
@@ -73,17 +78,17 @@ class Watch:
             book=self.book,
             now=now,
             published=published,
-            counts_from=counts_from if counts_from is not None else anyio.current_time(),
+            counts_from=before.poller.counted_until if before is not None else anyio.current_time(),
         )
+        if before and heir:
+            self.poller.follow(before.poller)
         self.scope = anyio.CancelScope()
 
-    def adopt(self, metrics: Metrics) -> bool:
-        """Shows its alerts by these settings from the next poll on; False where its counters cannot go on with them."""
-        if labelled_by(metrics) != labelled_by(self.metrics):
-            return False
-        self.metrics = metrics
-        self.book.keep(_keeping(self.name, load_all()[self.config.vendor], self.config, metrics))
-        return True
+    def adopt(self, metrics: Metrics) -> None:
+        """Shows its alerts by these settings from the next poll on."""
+        if metrics != self.metrics:
+            self.metrics = metrics
+            self.book.keep(_keeping(self.name, load_all()[self.config.vendor], self.config, metrics), self._now())
 
     async def run(self) -> None:
         """Polls until the scope is cancelled; then closes the connections, which no poll uses any more."""
@@ -105,11 +110,6 @@ class Watch:
 
     def _observe(self, attempt: Attempt) -> None:
         self.book.observe(attempt.endpoint, attempt.code, attempt.seconds)
-
-
-def labelled_by(metrics: Metrics) -> tuple[object, ...]:
-    """The settings that decide which labels the counters of a source have."""
-    return metrics.group_by, metrics.group_limit, bool(metrics.owners)
 
 
 def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) -> Keeping:
@@ -136,7 +136,7 @@ class Fleet:
 
     def __init__(
         self,
-        make: Callable[[str, SourceConfig, Metrics, float | None], Watch],
+        make: Callable[[str, SourceConfig, Metrics, Watch | None], Watch],
         start: Callable[[str, Watch], None],
     ) -> None:
         self.watches: dict[str, Watch] = {}
@@ -144,17 +144,21 @@ class Fleet:
         self._start = start
 
     def follow(self, config: Config) -> None:
-        """Watches the sources of `config`; one that reads the same keeps its state and its counters."""
+        """Watches the sources of `config`.
+
+        One that reads the same goes on undisturbed; one that is changed has its memory handed over where it is of the
+        same account.
+        """
         sources, metrics, before = config.sources, config.metrics, self.watches
         kept = {}
         for name, watch in before.items():
-            if sources.get(name) == watch.config and watch.adopt(metrics):
+            if sources.get(name) == watch.config:
+                watch.adopt(metrics)
                 kept[name] = watch
             else:
                 watch.scope.cancel()
-        counted = {name: watch.poller.counted_until for name, watch in before.items()}
         fresh = {
-            name: self._make(name, sources[name], metrics, counted.get(name)) for name in sources if name not in kept
+            name: self._make(name, sources[name], metrics, before.get(name)) for name in sources if name not in kept
         }
         # Replaced as a whole: other threads look at it.
         self.watches = {name: kept.get(name) or fresh[name] for name in sources}

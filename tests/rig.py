@@ -75,17 +75,18 @@ class Rig:
         """The source as it is polled now."""
         return self.fleet.watches[self.simulator.vendor]
 
-    def _made(self, name: str, config: SourceConfig, metrics: Metrics, counts_from: float | None) -> Watch:
-        self.started = self.last_success
-        self.first_success: datetime | None = None
-        self.site.calls.clear()
+    def _made(self, name: str, config: SourceConfig, metrics: Metrics, before: Watch | None) -> Watch:
+        if before is None or not before.config.is_same_account(config):
+            self.started = self.last_success
+            self.first_success: datetime | None = None
+            self.site.calls.clear()
         self.published = 0
         return Watch(
             name,
             config,
             metrics,
             published=self._count,
-            counts_from=counts_from,
+            before=before,
             network=self.network,
             now=lambda: self.now() + self.own_clock_off,
         )

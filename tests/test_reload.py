@@ -1,4 +1,4 @@
-"""What a reload keeps: every counter that can go on, and what happened since the last success of one that cannot."""
+"""What a reload keeps: memory and counters of the same account, and what happened since the last success of others."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,6 +8,7 @@ import pytest
 
 from exporter.config import Metrics
 from exporter.simulation.network import Fault, FaultKind
+from exporter.vendorkit.contract import SourceConfig
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import assert_equals_the_ledger, pace, settle
 
@@ -37,18 +38,55 @@ async def test_what_only_shows_the_alerts_otherwise_restarts_no_counter(vendor: 
 async def test_other_labels_restart_the_counters(vendor: str, grouping: dict[str, Any]) -> None:
     rig = Rig(vendor, pace=pace())
     await rig.polls(10)
-    before, opened = rig.watch, sum(rig.counts().opened.values())
+    opened = sum(rig.counts().opened.values())
 
-    rig.metrics = Metrics(**grouping)
+    rig.metrics, changed_at = Metrics(**grouping), rig.now()
     rig.reload()
     await rig.poll()
 
-    assert rig.watch is not before
-    assert before.scope.cancel_called
+    assert rig.watch.book.state.counts_from == changed_at
     assert sum(rig.counts().opened.values()) < opened
+    assert sum(rig.counts().open.values()) == len(rig.watch.book.open_alerts)
 
 
-async def test_a_source_that_is_changed_counts_what_happened_since_its_last_success(vendor: str) -> None:
+async def test_a_changed_source_of_the_same_account_counts_on(vendor: str) -> None:
+    """Through an outage, with details that wait and records that come late: nothing is lost, or counted twice."""
+    rig = Rig(vendor, pace=pace(), max_detail_requests=1)
+    await rig.polls(5)
+    before, opened = rig.watch, sum(rig.counts().opened.values())
+    rig.site.faults = [Fault(kind=FaultKind.REFUSED)]
+    await rig.polls(8)
+    rig.site.faults.clear()
+
+    for changed in ({"overlap": "20m"}, {"max_detail_requests": 200, "max_concurrency": 3}, {"interval": "50s"}):
+        rig.reload(**changed)
+        await anyio.sleep(3)
+        await rig.polls(3)
+    await settle(rig)
+
+    assert rig.watch is not before
+    assert rig.watch.book is before.book
+    assert before.scope.cancel_called
+    assert sum(rig.counts().opened.values()) > opened
+    assert_equals_the_ledger(rig)
+
+
+async def test_what_waits_for_its_details_survives_a_reload(vendor: str) -> None:
+    rig = Rig(vendor, quiet=True, max_detail_requests=1)
+    await rig.polls(2)
+    for _ in range(12):
+        rig.world.open()
+    await rig.polls(2)
+
+    rig.reload(max_detail_requests=200)
+    await rig.polls(1)
+    rig.rest()
+    await rig.polls(25)
+
+    assert_equals_the_ledger(rig)
+
+
+async def test_another_account_begins_again_with_what_happened_since_the_last_success(vendor: str) -> None:
     rig = Rig(vendor, pace=pace())
     await rig.polls(5)
     before, last_success = rig.watch, rig.last_success
@@ -56,12 +94,47 @@ async def test_a_source_that_is_changed_counts_what_happened_since_its_last_succ
     await rig.polls(8)
     rig.site.faults.clear()
 
-    rig.reload(overlap="20m")
+    rig.reload(endpoint=f"{rig.given['endpoint']}/")
+    unchanged = rig.watch
+    rig.reload(endpoint=rig.given["endpoint"].replace("127.0.0.1", "localhost"))
 
     await anyio.sleep(3)
     await rig.polls(3)
     await settle(rig)
-    assert rig.watch is not before
+    assert unchanged is before
+    assert rig.watch.book is not before.book
     assert rig.started == last_success <= rig.now() - timedelta(minutes=8)
     assert sum(rig.truth().opened.values()) > 5
     assert_equals_the_ledger(rig)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "baidu_bls": {"auth": {"access_key": "another", "secret_key": "s"}},
+    "blueking": {"bk_biz_ids": [99]},
+    "huawei_aom": {"project_id": "f" * 32},
+    "key_astrom": {"endpoint": "http://elsewhere.example"},
+}
+
+
+async def test_whose_memory_goes_on_is_decided_by_what_is_read_and_not_by_how(vendor: str) -> None:
+    rig = Rig(vendor)
+    config, given = rig.config, rig.given
+
+    def like(**changed: Any) -> SourceConfig:
+        return type(config).model_validate({**given, **changed})
+
+    assert config.is_same_account(like(tls={"insecure_skip_verify": True}, proxy="none", max_records=7))
+    assert config.is_same_account(like(severity_map={"X": "info"}, labels={"team": "db"}, first_poll="backfill"))
+    assert not config.is_same_account(like(**OTHERS[vendor]))
+
+
+async def test_a_rotated_secret_is_of_the_same_account(vendor: str) -> None:
+    rig = Rig(vendor)
+    before = rig.config
+    names = rig.given["auth"].keys() & {"secret_key", "app_secret", "api_token"}
+
+    rig.reload(auth={**rig.given["auth"], **dict.fromkeys(names, "rotated-secret")})
+
+    assert names
+    assert rig.config != before
+    assert before.is_same_account(rig.config)

@@ -28,7 +28,7 @@ DETAILS = {
 class Step(msgspec.Struct, frozen=True):
     """One step of a walk: what is done, with what, for how many polls.
 
-    A reload comes so many seconds into a poll; with another overlap it starts the source anew.
+    A reload comes so many seconds into a poll; with another overlap it changes the source.
     """
 
     what: str
@@ -136,10 +136,8 @@ class Walk:
                 await self._poll(step.polls)
 
     async def _reload(self, step: Step) -> None:
-        """In the middle of a slow poll; a source that reads the same is not disturbed, any other begins anew."""
+        """In the middle of a slow poll; a source that reads the same is not disturbed, any other goes on elsewhere."""
         rig = self.rig
-        if step.overlap is not None:
-            await self._recover()
         before, reads_the_same = rig.watch, step.overlap in {None, rig.given.get("overlap", "10m")}
         rig.site.faults = [Fault(kind=FaultKind.SLOW_HEADERS, seconds=3.0)]
         async with anyio.create_task_group() as tasks:
@@ -153,7 +151,6 @@ class Walk:
             self.figures.mismatches.append(f"a reload with overlap {step.overlap} kept or stopped the wrong source")
         if not reads_the_same:
             await before.close()
-            self._counted = 0
             await self._poll(1)
 
     async def _poll(self, times: int) -> None:

@@ -17,6 +17,7 @@ from exporter.polling.lookback import window_after
 from exporter.state.book import SourceBook
 from exporter.vendorkit.clock import NOISE, VendorClock
 from exporter.vendorkit.contract import FirstPoll, Source, SourceConfig, Vendor
+from exporter.vendorkit.details import hand_over
 from exporter.vendorkit.http import Http
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ class Poller:
         self.counted_until = counts_from
         """Until when, by the event loop's clock, all that happened is counted: the start of the last good poll."""
         self._turned = anyio.current_time()
+
+    def follow(self, before: "Poller") -> None:
+        """Goes on where another poller of the same account and memory has stopped."""
+        self._watermark, self._reached = before._watermark, before._reached
+        self._counted_from, self._started = before._counted_from, before._started
+        self.counted_until = before.counted_until
+        hand_over(before._source, self._source)
 
     def is_turning(self, now: float) -> bool:
         """Whether the loop has turned within 3 intervals and a timeout; what the vendor does is no matter."""

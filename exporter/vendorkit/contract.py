@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import httpx
 import msgspec
@@ -23,6 +23,7 @@ from exporter.model.facts import LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.http import Http
+from exporter.vendorkit.secret import Credentials
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings
 from exporter.vendorkit.transport import checked_proxy
 
@@ -132,6 +133,23 @@ class SourceConfig(Tuning):
     """TLS of the connection to the vendor."""
     proxy: Annotated[str, AfterValidator(checked_proxy)] | None = Field(default=None, repr=False)
     """URL of an HTTP proxy; `none` for no proxy at all. Unset, the proxy environment variables apply."""
+
+    HOW: ClassVar[frozenset[str]] = frozenset({"tls", "proxy", *Tuning.model_fields})
+    """Keys that say how an account is read, and not which one, or what of it."""
+    WHO: ClassVar[frozenset[str]] = frozenset()
+    """Secrets that name an account; all others only open it."""
+
+    def is_same_account(self, other: "SourceConfig") -> bool:
+        """Whether what was counted by this configuration can go on by the other one."""
+        return type(self) is type(other) and self._account() == other._account()
+
+    def _account(self) -> dict[str, Any]:
+        found = {name: value for name, value in self if name not in self.HOW}
+        for name, value in found.items():
+            if isinstance(value, Credentials):
+                opens = {*value.secret_names()} - self.WHO
+                found[name] = {key: setting for key, setting in value if key not in opens}
+        return found
 
 
 class Source(Protocol):

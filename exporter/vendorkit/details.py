@@ -387,3 +387,16 @@ class OptionalApi:
         self._again.put_off(now if is_stray else now + ASKED_AGAIN_AFTER)
         self.has_answered |= is_there
         self.is_there = is_there
+
+
+def hand_over(before: object, after: object) -> None:
+    """Gives a source what another one of the same account knows of details: which were read, and which wait.
+
+    It is all that a source remembers between polls.
+    """
+    for name, known in vars(before).items():
+        own = vars(after).get(name)
+        if isinstance(known, Follow) and isinstance(own, Follow):
+            own.queue = known.queue
+        elif isinstance(known, DetailQueue) and isinstance(own, DetailQueue):
+            setattr(after, name, known)

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -36,6 +36,9 @@ class BaiduBlsConfig(SourceConfig):
     `auto` begins with `id` and keeps what is answered."""
     detail_interval: Duration = timedelta(minutes=5)
     """How often the executions of an open alarm are read; also how long after its end they are read once more."""
+
+    HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"detail_interval", "id_parameter"}
+    WHO: ClassVar[frozenset[str]] = frozenset({"access_key"})
 
     @field_validator("endpoint")
     @classmethod

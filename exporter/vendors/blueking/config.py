@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -73,6 +73,8 @@ class BluekingConfig(SourceConfig):
     """Read the flow log of alerts that changed: operations and convergences; ESB only, one call per alert."""
     notices: bool = True
     """Read notices and their failures from the handling records."""
+
+    HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"detail_interval", "operations", "notices"}
 
     @field_validator("bk_biz_ids")
     @classmethod

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
@@ -107,6 +107,8 @@ class HuaweiAomConfig(SourceConfig):
     """How long after an alarm was first seen, and first seen ended, results of its notices are asked for again."""
     events: bool = True
     """Read events, which are no alarms and only counted."""
+
+    HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"auth", "notice_recheck", "notices", "events"}
 
     @field_validator("endpoint")
     @classmethod

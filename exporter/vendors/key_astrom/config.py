@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -35,6 +35,8 @@ class KeyAstromConfig(SourceConfig):
     """Only events, and problems, of entities that match, in the words of the API's `entitySelector`."""
     problems: bool = False
     """Read problems too, to count the events that joined one after its first."""
+
+    HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"auth", "problems"}
 
     @field_validator("endpoint")
     @classmethod
