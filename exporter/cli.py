@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ConfigError
+from exporter.signals import Signals
 from exporter.version import NAME, revision, version
 
 if TYPE_CHECKING:  # each command imports what it needs, so that `--version` and usage errors come at once
@@ -128,21 +128,11 @@ def _health_file(args: argparse.Namespace) -> "HealthFile":
     return healthfile.HealthFile(config.file_from(layers["file"], layers["environ"]))
 
 
-def _end_quietly() -> None:
-    """Until the daemon itself hears signals an end is no failure, and what a reload would read is being read anyway.
-
-    Comes before anything large is imported: the first process of a container hears no signal that it does not handle.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(OK))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
 def _run(args: argparse.Namespace) -> int:
-    _end_quietly()
+    signals = Signals()
     from exporter import app
 
-    return app.run(lambda: _load(args), _health_file(args))
+    return app.run(lambda: _load(args), signals, _health_file(args))
 
 
 def _check_config(args: argparse.Namespace) -> int:
@@ -246,10 +236,10 @@ def _print_table(reports: Sequence["PollReport"]) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    _end_quietly()
+    signals = Signals()
     from exporter import demo
 
-    return demo.demo(lambda beneath: _load(args, beneath), _health_file(args))
+    return demo.demo(lambda beneath: _load(args, beneath), signals, _health_file(args))
 
 
 def _simulate(args: argparse.Namespace) -> int:

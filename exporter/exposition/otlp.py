@@ -28,6 +28,7 @@ from exporter.exposition.catalogue import (
     Family,
     Sample,
     Value,
+    exporter_state,
     is_additive,
     is_stale,
     otel_name,
@@ -84,7 +85,7 @@ class Encoder:
 
     def metrics(self, snapshot: Snapshot, now: int) -> Iterator[Parcel]:
         """The snapshot as of `now`, a Unix time in nanoseconds, in requests that any receiver can take."""
-        itself = ExporterState(self._version, self._revision, snapshot.reload, snapshot.deliveries)
+        itself = exporter_state(snapshot, version=self._version, revision=self._revision)
         request, scope = self._metrics_request()
         points = 0
         for family, rows in _rows(snapshot, itself):
