@@ -27,7 +27,7 @@ soak: .venv/.dev
 
 # Writes the generated pages of docs/ and the generated parts of deploy/.
 docs: .venv/.dev
-	$(BIN)/python -m exporter.reference --write
+	$(BIN)/python -m tools.reference --write
 	$(BIN)/python deploy/dashboards/generate.py
 	$(BIN)/python deploy/helm/generate.py
 	$(BIN)/python .ci/address

@@ -20,6 +20,10 @@ OK, FAILED, MISUSED = 0, 1, 2
 
 FLAGS: dict[str, dict[str, Any]] = {
     "config.file": {"metavar": "FILE", "help": "configuration file; without it sources come from the environment"},
+    "config.enable-auto-reload": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "reload when the configuration file, or a file it names, changes (default off)",
+    },
     "web.listen-address": {"metavar": "ADDR", "help": "address to listen on, or none (default :10877)"},
     "web.telemetry-path": {"metavar": "PATH", "help": "path of the metrics (default /metrics)"},
     "web.config.file": {"metavar": "FILE", "help": "TLS and basic authentication, as for any Prometheus exporter"},

@@ -1,7 +1,7 @@
 """Vendor, Source, SourceConfig: the seam between a vendor's folder and everything else."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Protocol
@@ -30,6 +30,8 @@ from exporter.vendorkit.transport import checked_proxy
 
 def _no_credentials_in(url: str) -> str:
     """The URL without a trailing slash, its scheme in lower case; refuses one with a user, a query or a fragment."""
+    if not isinstance(url, str) or "://" not in url:
+        raise ValueError("must be a URL such as https://api.example.com")
     parsed = AnyHttpUrl(url)
     try:
         taken = httpx.URL(url)  # it is stricter than pydantic, and the one that has to cope with it
@@ -45,6 +47,12 @@ def _no_credentials_in(url: str) -> str:
 
 
 BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_extra={"format": "uri"})]
+
+
+def is_in_the_clear(url: str) -> bool:
+    """Returns whether anybody on the way can read what is sent there."""
+    parsed = httpx.URL(url)
+    return parsed.scheme == "http" and not re.fullmatch(r"localhost|127\.[0-9.]+|::1", parsed.host)
 
 
 class Tls(Settings):
@@ -150,6 +158,15 @@ class SourceConfig(Tuning):
                 opens = {*value.secret_names()} - self.WHO
                 found[name] = {key: setting for key, setting in value if key not in opens}
         return found
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """Yields keys whose value is legal and probably wrong, each with what is wrong and what to do."""
+        if "timeout" in self.model_fields_set and self.timeout > self.interval:
+            yield "timeout", "is longer than the interval, and is cut to it; lower it, or raise `interval`"
+        if is_in_the_clear(self.endpoint):
+            yield "endpoint", "http:// to another host: credentials and answers can be read on the way; use https://"
+        if placeholder := re.search(r"\b(REGION|HOST|ENVIRONMENT-ID|PROJECT)\b|[{}<>]", self.endpoint):
+            yield "endpoint", f"{placeholder[0]} stands for a value of your own; put that in its place"
 
 
 class Source(Protocol):
