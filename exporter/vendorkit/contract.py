@@ -23,9 +23,9 @@ from exporter.model.facts import LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.http import Http
+from exporter.vendorkit.proxies import checked_proxy
 from exporter.vendorkit.secret import Credentials
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings
-from exporter.vendorkit.transport import checked_proxy
 
 
 def _no_credentials_in(url: str) -> str:
@@ -46,7 +46,24 @@ def _no_credentials_in(url: str) -> str:
     return taken.scheme + url[len(taken.scheme) :].rstrip("/")
 
 
-BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_extra={"format": "uri"})]
+class Url(str):
+    """Where requests go, as an operator wrote it; a type of its own, so that none of a configuration is missed."""
+
+    __slots__ = ()
+
+
+BaseUrl = Annotated[
+    str, BeforeValidator(_no_credentials_in), AfterValidator(Url), Field(json_schema_extra={"format": "uri"})
+]
+
+
+def urls_of(settings: Settings) -> Iterator[Url]:
+    """Yields every URL of a section and of the sections within it: whatever may be asked."""
+    for _, value in settings:
+        if isinstance(value, Url):
+            yield value
+        elif isinstance(value, Settings):
+            yield from urls_of(value)
 
 
 def is_in_the_clear(url: str) -> bool:
