@@ -2,17 +2,21 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ConfigError
-from exporter.signals import Signals
 from exporter.version import NAME, revision, version
 
-if TYPE_CHECKING:  # each command imports what it needs, so that `--version` and usage errors come at once
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    # each command imports what it needs, so that `--version` and usage errors come at once
     from exporter.config import Config
+    from exporter.doctor import Diagnosis
     from exporter.healthfile import HealthFile
     from exporter.report import PollReport
 
@@ -20,10 +24,6 @@ OK, FAILED, MISUSED = 0, 1, 2
 
 FLAGS: dict[str, dict[str, Any]] = {
     "config.file": {"metavar": "FILE", "help": "configuration file; without it sources come from the environment"},
-    "config.enable-auto-reload": {
-        "action": argparse.BooleanOptionalAction,
-        "help": "reload when the configuration file, or a file it names, changes (default off)",
-    },
     "web.listen-address": {"metavar": "ADDR", "help": "address to listen on, or none (default :10877)"},
     "web.telemetry-path": {"metavar": "PATH", "help": "path of the metrics (default /metrics)"},
     "web.config.file": {"metavar": "FILE", "help": "TLS and basic authentication, as for any Prometheus exporter"},
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     poll = command("poll", _poll, "Polls each source once and prints what was found.")
     poll.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     poll.add_argument("--format", choices=["table", "json"], default="table")
+    doctor = command("doctor", _doctor, "Asks each source step by step what a poll needs, and says what to do.")
+    doctor.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
+    doctor.add_argument("--format", choices=["table", "json"], default="table", help="default table")
     capture = command("capture", _capture, "Polls one source once and writes what was exchanged, cleaned, to a file.")
     capture.add_argument("--source", required=True, metavar="NAME", help="the source to poll")
     capture.add_argument("--out", required=True, metavar="FILE", type=Path, help="the file to write")
@@ -132,11 +135,21 @@ def _health_file(args: argparse.Namespace) -> "HealthFile":
     return healthfile.HealthFile(config.file_from(layers["file"], layers["environ"]))
 
 
+def _end_quietly() -> None:
+    """Until the daemon itself hears signals an end is no failure, and what a reload would read is being read anyway.
+
+    Comes before anything large is imported: the first process of a container hears no signal that it does not handle.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(OK))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _run(args: argparse.Namespace) -> int:
-    signals = Signals()
+    _end_quietly()
     from exporter import app
 
-    return app.run(lambda: _load(args), signals, _health_file(args))
+    return app.run(lambda: _load(args), _health_file(args))
 
 
 def _check_config(args: argparse.Namespace) -> int:
@@ -177,7 +190,49 @@ def _print_reports(reports: Sequence["PollReport"], form: str) -> int:
         _say(msgspec.json.format(msgspec.json.encode({"sources": reports}), indent=2).decode())
     else:
         _print_table(reports)
-    return OK if all(each.up for each in reports) else FAILED
+    return OK if all(each.is_complete for each in reports) else FAILED
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from exporter import doctor, logs
+
+    config = _load(args)
+    if unknown := [name for name in args.source if name not in config.sources]:
+        _parser().error(f"--source: no source is called {', '.join(unknown)}; there are {', '.join(config.sources)}")
+    logs.setup("error", config.log.format)  # what a poll would log is in the table
+    found = doctor.doctor(config, list(dict.fromkeys(args.source)))
+    if args.format == "json":
+        _say(msgspec.json.format(msgspec.json.encode({"sources": found}), indent=2).decode())
+    else:
+        for each in found:
+            _print_diagnosis(each)
+    return OK if all(each.is_well for each in found) else FAILED
+
+
+def _print_diagnosis(found: "Diagnosis") -> None:
+    """One line a step, which fits 80 columns but for what to do; that follows below its step."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(force_terminal=terminal, width=None if terminal else 100, highlight=False)
+    console.print(Text(f"{found.source} ({found.vendor})", "bold"))
+    styles = {"ok": "green", "failed": "bold red", "skipped": "dim"}
+    for step in found.steps:
+        reason = f" {step.reason}" if step.reason else ""
+        seconds = f"{step.seconds:.2f} s" if step.seconds else ""
+        line = Text.assemble(f"  {step.step:<24}", (f"{step.result + reason:<24}", styles[step.result]), seconds)
+        console.print(line)
+        if step.what_to_do:
+            console.print(Padding(Text(step.what_to_do), (0, 0, 0, 6)))
+    if found.forecast is not None:
+        console.print(
+            f"  {found.forecast.requests_per_day:,.0f} requests a day at today's alerts, "
+            f"{found.forecast.share_of_limit:.1%} of max_requests_per_second"
+        )
 
 
 def _capture(args: argparse.Namespace) -> int:
@@ -214,7 +269,6 @@ def _print_table(reports: Sequence["PollReport"]) -> None:
     """One row per source. What a failed poll did not learn is left open: it is not 0."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     terminal = sys.stdout.isatty()
     # In a pipe nothing is cut to the width of a terminal that is not there.
@@ -231,7 +285,7 @@ def _print_table(reports: Sequence["PollReport"]) -> None:
         table.add_row(
             report.source,
             report.vendor,
-            Text("up", "green") if report.up else Text(f"failed: {report.reason}", "bold red"),
+            _state_of(report),
             *("?" if not report.up or value is None else str(value) for value in learned),
             str(report.requests),
             f"{report.duration_seconds:.1f}",
@@ -239,11 +293,22 @@ def _print_table(reports: Sequence["PollReport"]) -> None:
     console.print(table)
 
 
+def _state_of(report: "PollReport") -> "Text":
+    from rich.text import Text
+
+    if not report.up:
+        return Text(f"failed: {report.reason}", "bold red")
+    if report.blind_in is not None:
+        endpoint, reason = report.blind_in
+        return Text(f"partial: {endpoint} {reason}", "bold yellow")
+    return Text("up", "green")
+
+
 def _demo(args: argparse.Namespace) -> int:
-    signals = Signals()
+    _end_quietly()
     from exporter import demo
 
-    return demo.demo(lambda beneath: _load(args, beneath), signals, _health_file(args))
+    return demo.demo(lambda beneath: _load(args, beneath), _health_file(args))
 
 
 def _simulate(args: argparse.Namespace) -> int:

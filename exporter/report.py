@@ -6,15 +6,15 @@ import anyio
 import msgspec
 
 from exporter.config import Config
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, Reason
 from exporter.fleet import Watch, problems_of
 from exporter.model.facts import Fact
-from exporter.model.snapshot import SourceState
+from exporter.model.snapshot import Detailed, SourceState
 from exporter.vendorkit.contract import FirstPoll
 
 
 class PollReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one poll of one source found; None for what this source cannot tell."""
+    """What one poll of one source found; None for what no answered call supports."""
 
     source: str
     vendor: str
@@ -26,6 +26,20 @@ class PollReport(msgspec.Struct, frozen=True, kw_only=True):
     notices: int | None
     notice_failures: int | None
     convergences: int | None
+    details: Mapping[str, Detailed] = {}
+
+    @property
+    def blind_in(self) -> tuple[str, Reason] | None:
+        """An endpoint of which every detail call failed, and why; None where there is none."""
+        for endpoint, detailed in self.details.items():
+            if detailed.reason is not None and not detailed.answered:
+                return endpoint, detailed.reason
+        return None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the poll succeeded and can see all that it asked for."""
+        return self.up and self.blind_in is None
 
 
 def poll(config: Config, names: Sequence[str], on_progress: Callable[[str], None] | None = None) -> list[PollReport]:
@@ -57,7 +71,7 @@ def poll(config: Config, names: Sequence[str], on_progress: Callable[[str], None
 
 
 def report_from(state: SourceState) -> PollReport:
-    """What a source's state after one poll says to a person."""
+    """Returns what a source's state after one poll says to a person."""
     alerts = state.alerts
     notices = alerts if alerts and Fact.NOTICES in state.facts else None
     found = dict.fromkeys(state.label_sets.severities, 0) | dict(state.open_by_severity)
@@ -71,5 +85,6 @@ def report_from(state: SourceState) -> PollReport:
         open={str(severity): count for severity, count in found.items()} if alerts else {},
         notices=sum(notices.notices.values()) if notices else None,
         notice_failures=sum(notices.notice_failures.values()) if notices else None,
+        details=state.details,
         convergences=sum(alerts.convergences.values()) if alerts and Fact.CONVERGENCES in state.facts else None,
     )

@@ -1,6 +1,7 @@
 """Site: one simulated vendor with its faults and its access log; SimulatedNetwork: sites reached without a socket."""
 
 import errno
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -210,7 +211,7 @@ class SimulatedNetwork(httpx.AsyncBaseTransport):
 
 _ERRORS: Mapping[FaultKind, Exception] = {
     FaultKind.REFUSED: ConnectionRefusedError(errno.ECONNREFUSED, "simulated"),
-    FaultKind.DNS: OSError("name or service not known"),
+    FaultKind.DNS: socket.gaierror(socket.EAI_NONAME, "simulated"),
     FaultKind.TLS_UNKNOWN: ssl.SSLCertVerificationError(1, "certificate verify failed: unable to get local issuer"),
     FaultKind.TLS_EXPIRED: ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired"),
 }

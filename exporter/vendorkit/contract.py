@@ -1,7 +1,7 @@
 """Vendor, Source, SourceConfig: the seam between a vendor's folder and everything else."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Protocol
@@ -18,20 +18,19 @@ from pydantic import (
     model_validator,
 )
 
+from exporter.errors import Reason
 from exporter.model.alert import Severity
 from exporter.model.facts import LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.http import Http
-from exporter.vendorkit.proxies import checked_proxy
 from exporter.vendorkit.secret import Credentials
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings
+from exporter.vendorkit.transport import checked_proxy
 
 
 def _no_credentials_in(url: str) -> str:
     """The URL without a trailing slash, its scheme in lower case; refuses one with a user, a query or a fragment."""
-    if not isinstance(url, str) or "://" not in url:
-        raise ValueError("must be a URL such as https://api.example.com")
     parsed = AnyHttpUrl(url)
     try:
         taken = httpx.URL(url)  # it is stricter than pydantic, and the one that has to cope with it
@@ -46,30 +45,7 @@ def _no_credentials_in(url: str) -> str:
     return taken.scheme + url[len(taken.scheme) :].rstrip("/")
 
 
-class Url(str):
-    """Where requests go, as an operator wrote it; a type of its own, so that none of a configuration is missed."""
-
-    __slots__ = ()
-
-
-BaseUrl = Annotated[
-    str, BeforeValidator(_no_credentials_in), AfterValidator(Url), Field(json_schema_extra={"format": "uri"})
-]
-
-
-def urls_of(settings: Settings) -> Iterator[Url]:
-    """Yields every URL of a section and of the sections within it: whatever may be asked."""
-    for _, value in settings:
-        if isinstance(value, Url):
-            yield value
-        elif isinstance(value, Settings):
-            yield from urls_of(value)
-
-
-def is_in_the_clear(url: str) -> bool:
-    """Returns whether anybody on the way can read what is sent there."""
-    parsed = httpx.URL(url)
-    return parsed.scheme == "http" and not re.fullmatch(r"localhost|127\.[0-9.]+|::1", parsed.host)
+BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_extra={"format": "uri"})]
 
 
 class Tls(Settings):
@@ -97,6 +73,7 @@ class FirstPoll(StrEnum):
 
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+DAY = timedelta(days=1)
 RESERVED_LABELS = frozenset(
     "source vendor severity reason operation channel event_type key kind outcome endpoint code field signal le "
     "quantile name policy resource_type provider namespace owner job instance".split()
@@ -176,15 +153,6 @@ class SourceConfig(Tuning):
                 found[name] = {key: setting for key, setting in value if key not in opens}
         return found
 
-    def doubts(self) -> Iterator[tuple[str, str]]:
-        """Yields keys whose value is legal and probably wrong, each with what is wrong and what to do."""
-        if "timeout" in self.model_fields_set and self.timeout > self.interval:
-            yield "timeout", "is longer than the interval, and is cut to it; lower it, or raise `interval`"
-        if is_in_the_clear(self.endpoint):
-            yield "endpoint", "http:// to another host: credentials and answers can be read on the way; use https://"
-        if placeholder := re.search(r"\b(REGION|HOST|ENVIRONMENT-ID|PROJECT)\b|[{}<>]", self.endpoint):
-            yield "endpoint", f"{placeholder[0]} stands for a value of your own; put that in its place"
-
 
 class Source(Protocol):
     """One configured account of a vendor, ready to be read."""
@@ -193,14 +161,22 @@ class Source(Protocol):
         """Yields each reading once it is complete; raises FetchError when no more can be had."""
 
 
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source has to read: alerts open now, and alerts that begin in a day."""
+
+    open: int
+    new_per_day: float
+
+
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """A vendor is a value.
 
     `auth(config, now)` signs requests; `now()` is the vendor's clock, as far as its Date headers told it. `source`
     makes what is polled. `resolution` is the vendor's finest unit of time. `lookback(config)` is how far before the
-    start the first window reaches where the vendor has a setting for it. `vocabulary`
-    holds the words it documents. `endpoints` are the values of the metric
-    label; `secrets(config)` are the values that must never be seen.
+    start the first window reaches where the vendor has a setting for it. `endpoints` are the values of the metric
+    label. `vocabulary` holds the words that the vendor documents. `requests_per_day(config, load)` forecasts, by
+    endpoint, what settings cost; its keys are the endpoints that they use. `remedies` say in the words of the
+    vendor's console what the general ones say in ours.
     """
 
     name: str
@@ -212,6 +188,8 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: Sequence[str]
     resolution: timedelta
     vocabulary: Vocabulary
+    requests_per_day: Callable[[Any, Load], Mapping[str, float]]
+    remedies: Mapping[Reason, str] = {}
     lookback: Callable[[Any], timedelta | None] = lambda _config: None
 
 

@@ -6,6 +6,7 @@ from exporter.model.alert import CloseReason
 from exporter.model.facts import LabelSets
 from exporter.model.records import Channel, FailureReason, Suppression
 from exporter.vendorkit.contract import Vendor
+from exporter.vendors.baidu_bls.advice import REMEDIES, requests_per_day
 from exporter.vendors.baidu_bls.auth import auth_for
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 from exporter.vendors.baidu_bls.normalise import CHANNELS, SEVERITIES, SUPPRESSIONS
@@ -30,4 +31,6 @@ VENDOR = Vendor(
     endpoints=("list_alarm_record", "describe_alarm_record"),
     resolution=timedelta(seconds=1),
     vocabulary=VOCABULARY,
+    requests_per_day=requests_per_day,
+    remedies=REMEDIES,
 )

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from exporter.vendorkit.contract import Vendor
+from exporter.vendors.blueking.advice import REMEDIES, requests_per_day
 from exporter.vendors.blueking.auth import auth_for
 from exporter.vendors.blueking.config import BluekingConfig
 from exporter.vendors.blueking.normalise import LABELS
@@ -19,5 +20,7 @@ VENDOR = Vendor(
     endpoints=("search_alert", "get_event_log", "search_action"),
     resolution=timedelta(seconds=1),
     vocabulary=VOCABULARY,
+    requests_per_day=requests_per_day,
+    remedies=REMEDIES,
     lookback=lambda config: config.lookback,
 )

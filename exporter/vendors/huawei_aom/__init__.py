@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from exporter.vendorkit.contract import Vendor
+from exporter.vendors.huawei_aom.advice import REMEDIES, requests_per_day
 from exporter.vendors.huawei_aom.auth import auth_for
 from exporter.vendors.huawei_aom.config import HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import LABELS
@@ -19,4 +20,6 @@ VENDOR = Vendor(
     endpoints=("list_events", "list_notified_histories", "create_token"),
     resolution=timedelta(milliseconds=1),
     vocabulary=VOCABULARY,
+    requests_per_day=requests_per_day,
+    remedies=REMEDIES,
 )

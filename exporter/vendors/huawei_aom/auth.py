@@ -24,7 +24,7 @@ _STEP = timedelta(minutes=1)
 
 # "Obtaining a User Token Through Password Authentication": a token is valid for 24 hours.
 _LIFE = timedelta(hours=24)
-_USED_LIFE = 0.8
+USED_LIFE = 0.8
 
 
 def auth_for(config: HuaweiAomConfig, now: Callable[[], datetime]) -> httpx.Auth:
@@ -184,7 +184,7 @@ class PasswordAuth(httpx.Auth):
         token = response.headers.get("X-Subject-Token")
         if not (token and token.isascii() and token.isprintable()):
             raise SourceUnintelligible(f"IAM: HTTP {response.status_code} without a usable header X-Subject-Token")
-        return Secret(token), self._now() + _USED_LIFE * _life_from(response.content)
+        return Secret(token), self._now() + USED_LIFE * _life_from(response.content)
 
 
 def _life_from(body: bytes) -> timedelta:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import LabelSets
 from exporter.vendorkit.contract import Vendor
+from exporter.vendors.key_astrom.advice import REMEDIES, requests_per_day
 from exporter.vendors.key_astrom.auth import auth_for
 from exporter.vendors.key_astrom.config import KeyAstromConfig
 from exporter.vendors.key_astrom.source import KeyAstromSource
@@ -25,5 +26,7 @@ VENDOR = Vendor(
     endpoints=("events", "event_types", "problems"),
     resolution=timedelta(milliseconds=1),
     vocabulary=VOCABULARY,
+    requests_per_day=requests_per_day,
+    remedies=REMEDIES,
     lookback=lambda config: config.lookback,
 )

@@ -1,1 +1,0 @@
-"""What only developers run; not part of the installed package."""
