@@ -42,8 +42,7 @@ class Census(Generic[Row]):
         self._key_from = key_from
         self._record_from = record_from
         self._rank = rank
-        self.rows: dict[str, Row] = {}
-        """The rows that count, by key."""
+        self._rows: dict[str, Row] = {}
         self._records: dict[str, Record] = {}
         self._unreadable: dict[str, bool] = {}  # by key, whether a list of open alerts shows it
         self._rejected = Rejections()
@@ -105,30 +104,25 @@ class Census(Generic[Row]):
         """Whether some list has shown this alert, readable or not."""
         return key in self._records or key in self._unreadable
 
-    @property
-    def open(self) -> Iterator[Alert]:
-        """The alerts that are open by a record that could be read."""
-        return (record for record in self._alerts() if record.close_reason is None)
-
-    @property
-    def ended(self) -> Iterator[Alert]:
-        """The alerts that have ended."""
-        return (record for record in self._alerts() if record.close_reason is not None)
+    def alerts(self) -> Iterator[tuple[Alert, Row]]:
+        """The alerts that could be read, open and ended, each with the row that counts."""
+        for key, record in self._records.items():
+            if isinstance(record, Alert):
+                yield record, self._rows[key]
 
     def readings(self) -> Iterator[Reading]:
         """What follows from all that was seen."""
         kept = self._kept()
-        happened = [
-            record
-            for key, record in self._records.items()
-            if key not in kept and not (isinstance(record, Alert) and record.close_reason is None)
-        ]
-        yield OpenAlerts([*self.open, *kept.values()], self._rejected, self._unsure(kept))
+        opened: list[Alert] = []
+        happened: list[Record] = []
+        for key, record in self._records.items():
+            if isinstance(record, Alert) and record.close_reason is None:
+                opened.append(record)
+            elif key not in kept:
+                happened.append(record)
+        yield OpenAlerts([*opened, *kept.values()], self._rejected, self._unsure(kept))
         yield Happened(happened)
         yield from self._cut
-
-    def _alerts(self) -> Iterator[Alert]:
-        return (record for record in self._records.values() if isinstance(record, Alert))
 
     def _shows(self, key: str) -> bool:
         return key in self._records or self._unreadable.get(key, False)
@@ -162,9 +156,9 @@ class Census(Generic[Row]):
 
     def _place(self, record: Record, row: Row) -> None:
         key = record.key
-        held = self.rows.get(key)
+        held = self._rows.get(key)
         if held is None or self._order(record, row) >= self._order(self._records[key], held):
-            self.rows[key] = row
+            self._rows[key] = row
             self._records[key] = record
 
     def _order(self, record: Record, row: Row) -> tuple[Any, bool]:

@@ -37,6 +37,7 @@ class _Entry(msgspec.Struct):
     queued: datetime
     since: datetime
     read_version: Hashable = None
+    reads: int = 0  # of that version
     listed: int = 0
     failures: int = 0  # for good, in a row
     is_to_blame: bool = False  # other calls were answered meanwhile
@@ -108,7 +109,7 @@ class DetailQueue:
         """Remembers an alert at this version as needing no call."""
         now = self.now
         self._entries[key] = _Entry(
-            version=version, due=None, queued=now, since=now, read_version=version, listed=self._round
+            version=version, due=None, queued=now, since=now, read_version=version, reads=1, listed=self._round
         )
 
     def since(self, key: str) -> datetime:
@@ -124,15 +125,16 @@ class DetailQueue:
         ]
         return [key for _, key in sorted(waiting, key=itemgetter(0))]  # of those that wait alike, as they are listed
 
-    def is_read(self, key: str) -> bool:
-        """Whether an alert's present version was read before."""
+    def reads(self, key: str) -> int:
+        """How many times an alert's present version was read."""
         entry = self._entries.get(key)
-        return entry is not None and entry.read_version == entry.version
+        return entry.reads if entry is not None and entry.read_version == entry.version else 0
 
     def done(self, key: str) -> None:
         """Marks an alert's present version as read."""
         entry = self._entries.get(key)
         if entry is not None:
+            entry.reads = entry.reads + 1 if entry.read_version == entry.version else 1
             entry.read_version = entry.version
             entry.due = None
             entry.failures = 0
@@ -348,8 +350,12 @@ class Follow(Generic[T]):
         return self._asked.reading(self._endpoint, self._facts, waiting=waiting)
 
     def end(self) -> None:
-        """Forgets what need not be remembered; raises the failure that asks for the longest wait, if one does."""
+        """Forgets what need not be remembered; raises as `raise_if_told_to_wait` does."""
         self.queue.prune()
+        self.raise_if_told_to_wait()
+
+    def raise_if_told_to_wait(self) -> None:
+        """Raises the failure that asks for the longest wait, if one does and no call of this poll was answered."""
         self._asked.raise_if_told_to_wait()
 
 

@@ -74,13 +74,11 @@ class Decoded(NamedTuple, Generic[P, T]):
 class Rows(Generic[T]):
     """The rows of one list, as its pages come in. `bare` holds what names those that could not be decoded."""
 
-    def __init__(self, *pages: Decoded[Any, T]) -> None:
-        self.items: list[T] = []
+    def __init__(self, *items: T) -> None:
+        self.items = [*items]
         self.rejected = Rejections()
         self.bare: list[Any] = []
         self.pages = 0
-        for page in pages:
-            self.add(page)
 
     def __len__(self) -> int:
         return len(self.items) + len(self.rejected)
@@ -91,6 +89,17 @@ class Rows(Generic[T]):
         self.items += page.items
         self.rejected.extend(page.rejected)
         self.bare += page.bare
+
+    def refuse(self, is_refused: Callable[[T], bool], kind: Kind, why: str) -> None:
+        """Takes some of the rows for such as cannot be read."""
+        taken: list[T] = []
+        for item in self.items:
+            if is_refused(item):
+                self.rejected.add(kind, why)
+                self.bare.append(item)
+            else:
+                taken.append(item)
+        self.items = taken
 
 
 class PageDecoder(Generic[P, T]):

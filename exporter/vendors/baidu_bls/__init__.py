@@ -10,7 +10,7 @@ from exporter.vendors.baidu_bls.advice import REMEDIES, requests_per_day
 from exporter.vendors.baidu_bls.auth import auth_for
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 from exporter.vendors.baidu_bls.normalise import CHANNELS, SEVERITIES, SUPPRESSIONS
-from exporter.vendors.baidu_bls.source import source_for
+from exporter.vendors.baidu_bls.source import BaiduBlsSource
 from exporter.vendors.baidu_bls.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
@@ -18,7 +18,7 @@ VENDOR = Vendor(
     title="Baidu AI Cloud BLS",
     config=BaiduBlsConfig,
     auth=auth_for,
-    source=source_for,
+    source=BaiduBlsSource,
     labels=LabelSets(
         severities=tuple(SEVERITIES.values()),
         close_reasons=(CloseReason.RECOVERED, CloseReason.CLOSED, CloseReason.VANISHED),

@@ -11,7 +11,7 @@ from exporter.model.records import Kind
 from exporter.vendorkit.fields import flag, text
 from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
-from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, RecordDetail, RecordPage, code_of
+from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, AlarmId, RecordDetail, RecordPage, code_of
 
 # What DescribeAlarmRecord may call the id: its manual's request line says the one, its table and the SDKs the other.
 ID_PARAMETERS = ("id", "alarmId")
@@ -20,7 +20,11 @@ PAGE_SIZE = 100  # "pageSize: maximum 100" (ListAlarmRecord)
 Page = Decoded[RecordPage[Alarm], Alarm]
 
 _PAGES: PageDecoder[RecordPage[Alarm], Alarm] = PageDecoder(
-    RecordPage, Alarm, items_of=lambda page: page.result.alarms or () if page.result else (), kind=Kind.ALERT
+    RecordPage,
+    Alarm,
+    items_of=lambda page: page.result.alarms or () if page.result else (),
+    kind=Kind.ALERT,
+    bare=AlarmId,
 )
 _DETAILS = msgspec.json.Decoder(RecordDetail)
 

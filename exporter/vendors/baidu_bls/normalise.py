@@ -13,7 +13,7 @@ from exporter.model.records import Channel, Convergence, Kind, Notice, Suppressi
 from exporter.vendorkit.fields import flag, list_from, short, text
 from exporter.vendorkit.items import checked_length, decode_mended, normalise_all
 from exporter.vendorkit.reasons import failure_reason_from
-from exporter.vendors.baidu_bls.payload import Alarm, Execution, LogStore, Policy, TriggerCondition
+from exporter.vendors.baidu_bls.payload import Alarm, AlarmId, Execution, LogStore, Policy, TriggerCondition
 
 # "DescribeAlarmRecord", TriggerCondition: level.
 SEVERITIES = {"CRITICAL": Severity.CRITICAL, "WARN": Severity.WARNING, "INFO": Severity.INFO}
@@ -55,13 +55,17 @@ def moment_from(value: Any) -> datetime | None:
     return moment if moment.year > 1970 else None  # the years 1 and 1970 are how programs write a time never set
 
 
+def key_from(alarm: Alarm | AlarmId) -> str:
+    """The id of a record; raises ItemRejected where it has none."""
+    if not isinstance(alarm.id, str) or not alarm.id:
+        raise ItemRejected("id is missing")
+    return alarm.id
+
+
 def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
     """The alert a record tells of, open unless its state says that it ended; raises ItemRejected without an id."""
-    if not alarm.id:
-        raise ItemRejected("id is missing")
-    state = alarm.state
-    if type(state) is not str or state not in STATES:
-        state = text(state).upper()
+    key = key_from(alarm)
+    state = state_of(alarm)
     reason = STATES.get(state)
     level = level_of(alarm)
     severity = severities.get(level) or severities.get(level.upper(), Severity.UNKNOWN)
@@ -79,7 +83,7 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
     if alarm.close_reason and text(alarm.close_reason) != "POLICY_MODIFIED":
         unmapped += ("close_reason",)
     return Alert(
-        key=alarm.id,
+        key=key,
         severity=severity,
         started_at=started_at,
         ended_at=ended_at,
@@ -91,6 +95,12 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
         provider=(short(store.project) or "default") if store else "",
         unmapped=unmapped,
     )
+
+
+def state_of(alarm: Alarm) -> str:
+    """The alarm's state as the table writes it, or the vendor's word in upper case; "" where the record has none."""
+    state = alarm.state
+    return state if type(state) is str and state in STATES else text(state).upper()
 
 
 def level_of(alarm: Alarm) -> str:

@@ -46,6 +46,12 @@ class Alarm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     executions: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class AlarmId(msgspec.Struct, frozen=True, gc=False):
+    """What names an alarm record, whatever the shape of its other fields."""
+
+    id: Any = None
+
+
 class Template(msgspec.Struct, frozen=True, gc=False):
     """A notification template that an execution used; `methods` and `callbacks` are lists."""
 

@@ -1,30 +1,43 @@
 """What one poll of the Log Service asks, in which order."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
 from exporter.errors import FetchError, ItemRejected, Reason, SourceUnintelligible
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Rejections, Supplied, Window
+from exporter.model.reading import Happened, Reading, Rejections, Supplied, Window
 from exporter.model.records import Kind, Record
+from exporter.vendorkit.census import Census
 from exporter.vendorkit.contract import severities_from
-from exporter.vendorkit.details import DetailQueue, Fetched, fetch_details
+from exporter.vendorkit.details import Follow
 from exporter.vendorkit.fields import whole_number
 from exporter.vendorkit.http import Http
+from exporter.vendorkit.items import Rows
 from exporter.vendorkit.paging import follow_numbers
-from exporter.vendors.baidu_bls.client import PAGE_SIZE, Client, Page, UnreadableAlarm
+from exporter.vendors.baidu_bls.client import PAGE_SIZE, Client, NoSuchAlarm, Page, UnreadableAlarm
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
-from exporter.vendors.baidu_bls.normalise import SEVERITIES, Told, alert_from, level_of, moment_from, told_from
+from exporter.vendors.baidu_bls.normalise import (
+    SEVERITIES,
+    STATES,
+    Told,
+    alert_from,
+    key_from,
+    level_of,
+    moment_from,
+    state_of,
+    told_from,
+)
 from exporter.vendors.baidu_bls.payload import Alarm
 
-# The result of a notice comes after its execution; one that is not there after so long is not waited for.
+# The result of a notice comes after its execution; one that is not there after this time is not waited for.
 _RESULTS_COME_WITHIN = timedelta(minutes=15)
 
+# Always the same: nobody acknowledges an alarm here, and none is shielded.
 _FACTS = frozenset({Fact.CONVERGENCES, Fact.NOTICES, Fact.SUPPRESSED_NOTICES})
 
 
@@ -33,69 +46,53 @@ class BaiduBlsSource:
 
     def __init__(self, config: BaiduBlsConfig, http: Http) -> None:
         self._config = config
-        self._http = http
         self._client = Client(http, config.id_parameter)
         self._severities = severities_from(SEVERITIES, config)
-        self._queue = DetailQueue(config.max_records)
-        self._now = datetime.min.replace(tzinfo=UTC)
+        self._details = Follow(
+            "describe_alarm_record",
+            self._client.describe_record,
+            http=http,
+            config=config,
+            facts=_FACTS,
+            pause=config.detail_interval,
+        )
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """Open alerts; alerts that ended; what the executions of records tell; details that failed or wait."""
-        if self._now - window.end > self._config.detail_interval:  # a clock that was set back would put calls off
-            self._queue = DetailQueue(self._config.max_records)
-        self._queue.begin(window)
-        self._now = window.end
-        found = _Found(window)
+        """Open alerts; alerts that ended; what the executions of records tell; how their details were read."""
+        self._details.begin(window)
+        census = Census[Alarm](window, key_from=key_from, record_from=partial(self._alert_from, window=window))
+        heard = _Heard()
         since = window.end - self._config.open_window
-        self._take(await self._walk("ALERT", since=since), found, ended=False)
-        limit = self._config.max_detail_requests
-        looked_up: Fetched[Alarm | None] = Fetched({}, {}, 0)
+        census.saw(await self._walk("ALERT", since=since), is_open=True)
         failure: FetchError | None = None
         try:
             for state in ("OK", "CLOSED"):
                 rows = await self._walk(state, since=min(since, window.start), ended_since=window.start)
-                self._take(rows, found, ended=True)
-            looked_up = await self._describe([*found.missing, *self._unrated(found)], found, limit=limit)
+                # Neither is an end invented for a record of unknown state, nor is it open for standing in such a list.
+                rows.refuse(lambda alarm: state_of(alarm) not in STATES, Kind.ALERT, "state is in no table")
+                census.saw(rows, is_open=False)
+            unrated = self._plan(census, heard, window)
+            await self._describe([*census.missing, *unrated], census, heard)
         except FetchError as error:
             failure = error
-        # An alert that was looked up and does not exist is left out; one that could not be looked up may be open.
-        unsure = frozenset(key for key in found.missing if key not in looked_up.details)
-        for alarm in looked_up.details.values():
-            if alarm is not None:
-                found.place(self._alert_from(alarm, window))
-        yield OpenAlerts(list(found.open.values()), found.rejected, unsure)
-        yield Happened(list(found.ended.values()))
-        yield found.told()
-        # Always the same: nobody acknowledges an alarm here, and none is shielded.
+        for reading in census.readings():
+            yield reading
+        yield heard.happened()
         yield Supplied(_FACTS)
         if failure is not None:
             raise failure
-        looked_up.raise_if_told_to_wait()
+        self._details.raise_if_told_to_wait()
 
-        due = [key for key in self._queue.due() if key not in looked_up.failed]
-        # Where look-ups had to be put off, so has everything else.
-        left = 0 if looked_up.waiting else limit - len(looked_up.details) - len(looked_up.failed)
-        read = await self._describe(due, found, limit=left)
-        yield found.told()
-        nameless = sum(1 for key, alarm in read.details.items() if alarm is None and key in found.listed)
-        failed = Counter(error.reason for error in (*looked_up.failed.values(), *read.failed.values()))
-        if nameless:
-            failed[Reason.NOT_FOUND] += nameless
-        yield Details(
-            "describe_alarm_record",
-            _FACTS,
-            answered=len(looked_up.details) + len(read.details) - nameless,
-            failed=failed,
-            waiting=max(self._queue.backlog(), looked_up.waiting),
-        )
-        self._queue.prune()
-        read.raise_if_told_to_wait()
+        await self._describe(None, census, heard)
+        yield heard.happened()
+        yield self._details.reading()
+        self._details.end()
 
     # Lists.
 
-    async def _walk(self, state: str, *, since: datetime, ended_since: datetime | None = None) -> "_Rows":
+    async def _walk(self, state: str, *, since: datetime, ended_since: datetime | None = None) -> Rows[Alarm]:
         """Every record in a state, of alarms that started at `since` or later; with `ended_since`, newest end first."""
-        rows = _Rows(ended_since)
+        walk = _Walk(ended_since)
         order_by, order = ("endTime", "desc") if ended_since else ("startTime", "asc")
 
         async def page(number: int) -> Page:
@@ -105,45 +102,23 @@ class BaiduBlsSource:
 
         async def page_and_what_moved(number: int) -> Page:
             found = await page(number)
-            if rows.shrank_by(found):  # what left the list let rows move up, unseen, to the page before
-                rows.take(await page(number - 1))
+            if walk.shrank_by(found):  # what left the list let rows move up, unseen, to the page before
+                walk.take(await page(number - 1))
             return found
 
-        async for _ in follow_numbers(page_and_what_moved, max_pages=self._config.max_pages, is_last=rows.is_last):
+        async for _ in follow_numbers(page_and_what_moved, max_pages=self._config.max_pages, is_last=walk.is_last):
             pass
-        return rows
+        return walk.rows
 
-    def _take(self, rows: "_Rows", found: "_Found", *, ended: bool) -> None:
-        """Sorts the records of a list into what is open and what ended, by their own state, and plans detail calls."""
-        window = found.window
-        start, counted_from = window.start.replace(microsecond=0), window.counted_from.replace(microsecond=0)
-        found.rejected.extend(rows.rejected)
-        for alarm in rows.alarms.values():
-            alert = self._alert_from(alarm, window)
-            if alert.close_reason is None:
-                if ended:  # neither is an end invented for it, nor is it open because it stands in this list
-                    if "state" in alert.unmapped:
-                        found.rejected.add(Kind.ALERT, "state is in no table")
-                    continue
-            elif alert.ended_at and alert.ended_at < start and alert.key not in window.open_alerts:
-                continue
-            found.place(alert)
-            found.listed.add(alert.key)
-            told = None
-            with suppress(ItemRejected):  # its detail may tell
-                told = told_from(alarm)
-            if told is not None:
-                found.hear(told)
-            is_rated = alert.severity is not Severity.UNKNOWN or level_of(alarm) != ""
-            if not is_rated:
-                found.unrated.append(alert.key)
-            is_baseline = window.first and alert.ended_at is not None and alert.ended_at < counted_from
-            if is_rated and (told is not None or is_baseline):
-                self._queue.know(alert.key, _version_of(alarm))
-            else:
-                self._queue.offer(alert.key, _version_of(alarm))
+    def _alert_from(self, alarm: Alarm, window: Window) -> Alert | None:
+        """The alert of a record; None for one that ended before the window and was not known."""
+        alert = self._known_alert_from(alarm, window)
+        start = window.start.replace(microsecond=0)
+        if alert.ended_at and alert.ended_at < start and alert.key not in window.open_alerts:
+            return None
+        return alert
 
-    def _alert_from(self, alarm: Alarm, window: Window) -> Alert:
+    def _known_alert_from(self, alarm: Alarm, window: Window) -> Alert:
         """The alert, with the severity it is known by where this record does not tell one."""
         alert = alert_from(alarm, self._severities)
         if alert.severity is Severity.UNKNOWN and not level_of(alarm):
@@ -154,119 +129,116 @@ class BaiduBlsSource:
 
     # Details.
 
-    def _unrated(self, found: "_Found") -> Iterable[str]:
-        """Listed alerts that only their details can give a severity, as far as these are due."""
-        if not found.unrated:
-            return ()
-        due = set(self._queue.due())
-        return [key for key in found.unrated if key in due]
-
-    async def _describe(self, keys: Sequence[str], found: "_Found", *, limit: int) -> Fetched[Alarm | None]:
-        """The details of alerts; what they tell is noted, and when they are due again."""
-        fetched = await fetch_details(
-            keys,
-            self._client.describe_record,
-            limit=limit,
-            concurrency=self._config.max_concurrency,
-            until=self._http.details_until,
-        )
-        for key, failure in fetched.failed.items():
-            if isinstance(failure, UnreadableAlarm):
-                found.unreadable.add(Kind.NOTICE, str(failure))
-                pause, interval = self._config.detail_interval, self._config.interval
-                self._queue.failed(key, pause, interval=interval, is_to_blame=True)
-            else:
-                self._queue.tried(key)
-        for key, alarm in fetched.details.items():
+    def _plan(self, census: Census[Alarm], heard: "_Heard", window: Window) -> list[str]:
+        """Plans the detail calls of listed records; returns those due that alone can tell the severity of an alert."""
+        queue = self._details.queue
+        counted_from = window.counted_from.replace(microsecond=0)
+        unrated: list[str] = []
+        for alert, alarm in census.alerts():
+            key = alert.key
             told = None
-            try:
-                told = told_from(alarm) if alarm is not None else None
-            except ItemRejected as error:
-                found.unreadable.add(Kind.NOTICE, str(error))
+            with suppress(ItemRejected):  # its detail may tell
+                told = told_from(alarm)
             if told is not None:
-                found.hear(told)
-            if alarm is not None and key not in found.listed:
-                self._queue.offer(key, _version_of(alarm))
-            again = self._next_read(key, alarm, told, found)
-            self._queue.done(key)
-            if again is not None:
-                self._queue.again(key, again)
-        return fetched
+                heard.hear(told)
+            is_rated = alert.severity is not Severity.UNKNOWN or level_of(alarm) != ""
+            if not is_rated:
+                unrated.append(key)
+            is_baseline = window.first and alert.ended_at is not None and alert.ended_at < counted_from
+            if is_rated and (told is not None or is_baseline):
+                queue.know(key, _version_of(alarm))
+            else:
+                queue.offer(key, _version_of(alarm))
+        due = set(queue.due()) if unrated else set()
+        return [key for key in unrated if key in due]
 
-    def _next_read(self, key: str, alarm: Alarm | None, told: Told | None, found: "_Found") -> datetime | None:
-        """When a record that was just read is due again: an open alarm always is.
+    async def _describe(self, keys: Sequence[str] | None, census: Census[Alarm], heard: "_Heard") -> None:
+        """Reads the details of these alerts, or of those that are due, and plans when they are read again."""
+        failed_before = {*self._details.failed}
+        answers = await self._details.read(keys)
+        for key in self._details.failed.keys() - failed_before:
+            if isinstance(failure := self._details.failed[key], UnreadableAlarm):
+                heard.unreadable.add(Kind.NOTICE, str(failure))
+        for key, alarm in answers.items():
+            is_listed = census.is_listed(key)
+            if alarm is None:
+                if is_listed:
+                    self._details.unanswered(key, NoSuchAlarm("a listed alarm is not known"))
+                else:
+                    census.looked_up([key], Rows())
+                continue
+            if keys is not None:
+                census.looked_up([key], Rows(alarm))
+            self._read_again(key, alarm, heard.told_by(alarm), is_listed=is_listed)
+
+    def _read_again(self, key: str, alarm: Alarm, told: Told | None, *, is_listed: bool) -> None:
+        """Plans when a record that was just read is due again: an open alarm always is.
 
         One that ended is read once more after its final read, since the last notice may not have had its result yet;
         then only while one has not, at growing distances.
         """
-        soon = self._now + self._config.detail_interval
-        if alarm is None:
-            return soon if key in found.open else None
+        queue = self._details.queue
+        if not is_listed:
+            queue.offer(key, _version_of(alarm))
+            if not queue.reads(key):
+                queue.done(key)
+        soon = queue.now + self._config.detail_interval
         is_open = alert_from(alarm, self._severities).close_reason is None
-        if is_open or not self._queue.is_read(key):
-            return soon
-        if told is None or told.waiting_since is None:
-            return None
-        waited = self._now - told.waiting_since
-        return max(soon, self._now + waited) if waited < _RESULTS_COME_WITHIN else None
+        if is_open or queue.reads(key) < 2:
+            queue.again(key, soon)
+        elif told is not None and told.waiting_since is not None:
+            waited = queue.now - told.waiting_since
+            if waited < _RESULTS_COME_WITHIN:
+                queue.again(key, max(soon, queue.now + waited))
 
 
-class _Found:
-    """What one poll has found so far."""
+class _Heard:
+    """What executions have told, and what of them could not be read."""
 
-    def __init__(self, window: Window) -> None:
-        self.window = window
-        self.open: dict[str, Alert] = {}
-        self.ended: dict[str, Alert] = {}
-        self.rejected = Rejections()
+    def __init__(self) -> None:
         self.unreadable = Rejections()
-        self.listed: set[str] = set()
-        self.unrated: list[str] = []
         self._records: list[Record] = []
-
-    @property
-    def missing(self) -> list[str]:
-        """Alerts believed open that no list showed."""
-        return [*(self.window.open_alerts.keys() - self.listed)]
-
-    def place(self, alert: Alert) -> None:
-        """Notes an alert; one that ended is not open, whatever else is said of it."""
-        if alert.close_reason is not None:
-            self.ended[alert.key] = alert
-            self.open.pop(alert.key, None)
-        elif alert.key not in self.ended:
-            self.open[alert.key] = alert
 
     def hear(self, told: Told) -> None:
         """Notes what a record's executions tell."""
         self._records += told.records
         self.unreadable.extend(told.rejected)
 
-    def told(self) -> Happened:
+    def told_by(self, alarm: Alarm) -> Told | None:
+        """Notes what the executions of a detail tell, and returns it."""
+        told = None
+        try:
+            told = told_from(alarm)
+        except ItemRejected as error:
+            self.unreadable.add(Kind.NOTICE, str(error))
+        if told is not None:
+            self.hear(told)
+        return told
+
+    def happened(self) -> Happened:
         """What executions told since this was last asked."""
         records, unreadable = self._records, self.unreadable
         self._records, self.unreadable = [], Rejections()
         return Happened(records, unreadable)
 
 
-class _Rows:
-    """The records of one list as its pages come in, each once. What `is_last` lets pass is the whole list."""
+class _Walk:
+    """The records of one list as its pages come in. What `is_last` lets pass is the whole list."""
 
     def __init__(self, ended_since: datetime | None) -> None:
-        self.alarms: dict[str, Alarm] = {}
-        self.rejected = Rejections()
+        self.rows = Rows[Alarm]()
+        self._ids: set[str] = set()
+        self._nameless = 0
         self._ended_since = ended_since
         self._received = 0
         self._total: int | None = None
 
     def take(self, page: Page) -> None:
         """Takes in the records of a page."""
-        for alarm in page.items:
-            if alarm.id:
-                self.alarms[alarm.id] = alarm
-            else:
-                self.rejected.add(Kind.ALERT, "id is missing")
-        self.rejected.extend(page.rejected)
+        ids = [alarm.id for alarm in page.items if alarm.id]
+        self.rows.add(page)
+        self._ids.update(ids)
+        self._nameless += len(page.items) + len(page.rejected) - len(ids)
 
     def shrank_by(self, page: Page) -> bool:
         """Whether the list became shorter between the page before and this one."""
@@ -278,24 +250,24 @@ class _Rows:
 
         Rows move between pages while a list is walked, so both the rows received and the different ones count.
         """
-        known = len(self.alarms)
+        known = self._different
         self.take(page)
         rows = len(page.items) + len(page.rejected)
         self._received += rows
         self._total = total = _total_of(page)
         if self._reaches_back(page.items) or (total is None and rows < PAGE_SIZE):
             return True
-        if (
-            total is not None
-            and self._received >= total
-            and (rows == 0 or len(self.alarms) + len(self.rejected) >= total)
-        ):
+        if total is not None and self._received >= total and (rows == 0 or self._different >= total):
             return True
         if rows == 0:
             raise SourceUnintelligible("a page is empty before the end of the list", reason=Reason.TRUNCATED)
-        if page.items and len(self.alarms) == known:
+        if self._different == known:
             raise SourceUnintelligible("the vendor repeated a page", reason=Reason.TRUNCATED)
         return False
+
+    @property
+    def _different(self) -> int:
+        return len(self._ids) + self._nameless
 
     def _reaches_back(self, alarms: Iterable[Alarm]) -> bool:
         """Whether a page of ended alarms, newest end first, goes back to before the window."""
@@ -314,8 +286,3 @@ def _total_of(page: Page) -> int | None:
 def _version_of(alarm: Alarm) -> Hashable:
     """What changes when there is something new to read besides further executions."""
     return (alarm.state, alarm.end_time or "", alarm.close_reason or "")
-
-
-def source_for(config: BaiduBlsConfig, http: Http) -> BaiduBlsSource:
-    """What is polled."""
-    return BaiduBlsSource(config, http)

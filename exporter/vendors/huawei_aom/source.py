@@ -67,7 +67,7 @@ class HuaweiAomSource:
         except FetchError as error:
             failure = error
         if self._config.notices:
-            self._note([*census.open, *census.ended], window)
+            self._note([alert for alert, _ in census.alerts()], window)
         for reading in census.readings():
             yield reading
         yield self._supplied()
@@ -207,7 +207,10 @@ class HuaweiAomSource:
 
 
 async def _whole(pages: AsyncIterator[EventPage]) -> Rows[EventRecord]:
-    return Rows(*[page.rows async for page in pages])
+    rows = Rows[EventRecord]()
+    async for page in pages:
+        rows.add(page.rows)
+    return rows
 
 
 def _last_moment(alert: Alert) -> datetime:
