@@ -27,7 +27,7 @@ soak: .venv/.dev
 
 # Writes the generated pages of docs/ and the generated parts of deploy/.
 docs: .venv/.dev
-	$(BIN)/python -m exporter.reference --write
+	$(BIN)/python -m tools.reference --write
 	$(BIN)/python deploy/dashboards/generate.py
 	$(BIN)/python deploy/helm/generate.py
 	$(BIN)/python .ci/address
@@ -47,8 +47,8 @@ release: .venv/.dev
 
 # Builds it all twice, and fails if one byte differs.
 reproducible: .venv/.dev
-	.ci/release dist
-	.ci/release build/again
+	KEEP=$(CURDIR)/build/base .ci/release dist
+	KEEP=$(CURDIR)/build/base .ci/release build/again
 	diff --recursive dist build/again
 
 # Makes VERSION the current one everywhere, CHART_VERSION that of the chart, and moves changelog.d/ into CHANGELOG.md.

@@ -4,13 +4,13 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,6 +29,7 @@ from exporter.fleet import Fleet, Watch, own_now, problems_of
 from exporter.healthfile import HealthFile
 from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.sharding import shard_of
+from exporter.signals import Signals
 from exporter.vendorkit.contract import SourceConfig
 from exporter.version import NAME, revision, version
 
@@ -44,8 +45,6 @@ STOP_SECONDS = 1.0
 OWN_DESCRIPTORS = 32
 # Connections that are served in any case.
 FEWEST_CONNECTIONS = 8
-# From the signal to the end of the process, whatever hangs.
-LAST_SECONDS = 1.5
 # Names looked up at once. A look-up cannot be cancelled: as many as hang must not keep the others waiting.
 LOOK_UPS = 256
 
@@ -91,28 +90,31 @@ class Daemon:
         self._port = Port(site.app, web.listen_address, web_config=web_config)
         return self._port
 
-    async def run(self, started: Callable[[], None]) -> None:
+    async def run(self, signals: Signals) -> None:
         """Polls until a signal says stop; then what is left to push has a moment to be delivered.
 
-        Calls `started` as soon as signals are heard.
+        Raises:
+            ConfigError: the address cannot be listened on.
         """
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOK_UPS, "look-up"))
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            started()
+        stopped, asked = _heard(signals)
+        if self._port is not None:
+            self._port.start()
+            log.info("listening on %s:%d", *self._port.address)
+        if self._push is not None:
+            self._push.start(lambda: self._shown.current[0])
+        if self._health_file is not None:
+            self._health_file.renew([])
+        async with anyio.from_thread.BlockingPortal() as portal, anyio.create_task_group() as self._tasks:
+            self._portal = portal
+            self._follow(self._config)
+            self._tasks.start_soon(self._render_for_ever)
+            self._tasks.start_soon(self._reload_whenever, asked)
+            log.info("stopping", extra={"signal": await stopped})
+            self._portal = None
             if self._push is not None:
-                self._push.start(lambda: self._shown.current[0])
-            if self._health_file is not None:
-                self._health_file.renew([])
-            async with anyio.from_thread.BlockingPortal() as portal, anyio.create_task_group() as self._tasks:
-                self._portal = portal
-                self._follow(self._config)
-                self._tasks.start_soon(self._render_for_ever)
-                await self._until_stopped(signals)
-                self._portal = None
-                if self._push is not None:
-                    self._push.stop()
-                self._tasks.cancel_scope.cancel()
-        _on_the_way_out()
+                self._push.stop()
+            self._tasks.cancel_scope.cancel()
 
     def end(self, seconds: float) -> None:
         """Takes back that it is healthy, and waits for the last push, at most so long."""
@@ -147,18 +149,10 @@ class Daemon:
     def _started(self, name: str, watch: Watch) -> None:
         self._tasks.start_soon(watch.run, name=f"source {name}")
 
-    async def _until_stopped(self, signals: AsyncIterator[signal.Signals]) -> None:
-        async for received in signals:
-            if received is signal.SIGHUP:
-                self._tasks.start_soon(self.reload)
-                continue
-            log.info("stopping", extra={"signal": received.name})
-            break
-        # Python itself would wait for the threads that look up names.
-        last = threading.Timer(LAST_SECONDS, os._exit, [0])
-        last.daemon = True
-        last.start()
-        _on_the_way_out()
+    async def _reload_whenever(self, asked: asyncio.Event) -> None:
+        while await asked.wait():
+            asked.clear()
+            await self.reload()
 
     async def reload(self) -> str | None:
         """Reads the configuration again; the reason why the old one stays, if it does.
@@ -243,18 +237,25 @@ class Daemon:
             owned=bool(self._config.metrics.owners),
             reload=self._reloaded,
             deliveries=self._push.deliveries() if self._push is not None else None,
+            log_lines_dropped=logs.dropped(),
         )
         return snapshot, self._renderer.render(snapshot)
 
 
-def _on_the_way_out() -> None:
-    """Has any further signal end the process at once."""
-    # It may be the first of a container, for which the default action of a signal is nothing at all.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(1))
+def _heard(signals: Signals) -> tuple[asyncio.Future[str], asyncio.Event]:
+    """Has signals heard from now on: the name of the one that says stop, and whether a reload is asked for."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    stopped: asyncio.Future[str] = loop.create_future()
+
+    def soon(call: Callable[..., None], *arguments: str) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the process is about to
+            loop.call_soon_threadsafe(call, *arguments)
+
+    signals.hear(stop=partial(soon, stopped.set_result), reload=partial(soon, asked.set))
+    return stopped, asked
 
 
-def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> int:
+def run(load: Callable[[], Config], signals: Signals, health_file: HealthFile | None = None) -> int:
     """Runs the daemon until a signal; the exit code. `load` reads the configuration, now and at each reload.
 
     `health_file` says that it is healthy where no port is to be opened.
@@ -268,23 +269,19 @@ def run(load: Callable[[], Config], health_file: HealthFile | None = None) -> in
     daemon = Daemon(config, lambda: of_this_shard(load()), health_file)
     port = daemon.port()
 
-    def started() -> None:
-        if port is not None:
-            port.start()
-            log.info("listening on %s:%d", *port.address)
-
     # Polling and rendering compute for tens of milliseconds; a scrape must not wait 5 ms, the default, for each turn.
     sys.setswitchinterval(0.0005)
     # What was imported stays: a full collection that need not walk it is a pause of a few milliseconds less.
     gc.freeze()
     try:
-        anyio.run(daemon.run, started)
+        anyio.run(daemon.run, signals)
     finally:
         until = time.monotonic() + STOP_SECONDS
         if port is not None:
             port.stop(STOP_SECONDS)
         daemon.end(max(0.0, until - time.monotonic()))
     log.info("stopped")
+    signals.ignore()
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ConfigError
+from exporter.signals import Signals
 from exporter.version import NAME, revision, version
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ OK, FAILED, MISUSED = 0, 1, 2
 
 FLAGS: dict[str, dict[str, Any]] = {
     "config.file": {"metavar": "FILE", "help": "configuration file; without it sources come from the environment"},
+    "config.enable-auto-reload": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "reload when the configuration file, or a file it names, changes (default off)",
+    },
     "web.listen-address": {"metavar": "ADDR", "help": "address to listen on, or none (default :10877)"},
     "web.telemetry-path": {"metavar": "PATH", "help": "path of the metrics (default /metrics)"},
     "web.config.file": {"metavar": "FILE", "help": "TLS and basic authentication, as for any Prometheus exporter"},
@@ -135,21 +139,11 @@ def _health_file(args: argparse.Namespace) -> "HealthFile":
     return healthfile.HealthFile(config.file_from(layers["file"], layers["environ"]))
 
 
-def _end_quietly() -> None:
-    """Until the daemon itself hears signals an end is no failure, and what a reload would read is being read anyway.
-
-    Comes before anything large is imported: the first process of a container hears no signal that it does not handle.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(OK))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
 def _run(args: argparse.Namespace) -> int:
-    _end_quietly()
+    signals = Signals()
     from exporter import app
 
-    return app.run(lambda: _load(args), _health_file(args))
+    return app.run(lambda: _load(args), signals, _health_file(args))
 
 
 def _check_config(args: argparse.Namespace) -> int:
@@ -305,10 +299,10 @@ def _state_of(report: "PollReport") -> "Text":
 
 
 def _demo(args: argparse.Namespace) -> int:
-    _end_quietly()
+    signals = Signals()
     from exporter import demo
 
-    return demo.demo(lambda beneath: _load(args, beneath), _health_file(args))
+    return demo.demo(lambda beneath: _load(args, beneath), signals, _health_file(args))
 
 
 def _simulate(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import yaml
 from exporter import app, config
 from exporter.errors import ConfigError
 from exporter.healthfile import HealthFile
+from exporter.signals import Signals
 from exporter.simulation.network import Site
 from exporter.simulation.server import SimulationServer
 from exporter.simulation.wire import Simulator
@@ -54,14 +55,14 @@ def _serve(host: str, port: int, seed: int, speed: float) -> tuple[SimulationSer
     return server, settings_for(found, server.url)
 
 
-def demo(load: Callable[[Mapping[str, Any]], config.Config], health_file: HealthFile) -> int:
+def demo(load: Callable[[Mapping[str, Any]], config.Config], signals: Signals, health_file: HealthFile) -> int:
     """Runs the exporter on the simulated vendors until a signal.
 
     `load` reads the configuration over the document it is given, which names these vendors.
     """
     server, document = _serve("127.0.0.1", 0, seed=1, speed=1.0)
     try:
-        return app.run(lambda: load(document), health_file)
+        return app.run(lambda: load(document), signals, health_file)
     finally:
         server.stop()
 

@@ -16,7 +16,7 @@ from exporter.errors import REMEDIES, FetchError, Reason, SourceRefused
 from exporter.fleet import Watch, own_now, problems_of
 from exporter.model.snapshot import SourceState
 from exporter.vendorkit.contract import DAY, FirstPoll, Load, SourceConfig, Vendor
-from exporter.vendorkit.transport import proxy_for
+from exporter.vendorkit.proxies import proxy_for
 from exporter.vendors import load_all
 
 # A poll that only looks reads one page of each list and asks for one detail, and gives up soon.

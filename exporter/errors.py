@@ -25,8 +25,8 @@ class Reason(StrEnum):
 
 REMEDIES = {
     Reason.TIMEOUT: "check that the vendor is reachable from here and answers in time, or raise `timeout`",
-    Reason.CONNECTION: "check the host and port of `endpoint`, DNS, firewalls and `proxy`",
-    Reason.TLS: "check the vendor's certificate; a private authority belongs into `tls.ca_file`",
+    Reason.CONNECTION: "check host and port, DNS, firewalls and `proxy`; the error names what could not be reached",
+    Reason.TLS: "check the certificate of the server; a private authority belongs into `tls.ca_file`",
     Reason.AUTH: "check the credentials under `auth`; a rotated secret file is read again by itself",
     Reason.PERMISSION: "grant the account the permissions named in the vendor's chapter of the documentation",
     Reason.RATE_LIMITED: "lower `max_requests_per_second` or raise `interval`",

@@ -57,7 +57,7 @@ class Watch:
         keeping = _keeping(name, vendor, config, metrics)
         heir = before is not None and before.config.is_same_account(config)
         self.clock: VendorClock = before.clock if before and heir else VendorClock(now, anyio.current_time)
-        self.book: SourceBook = before.book if before and heir else SourceBook(keeping)
+        self.book: SourceBook = before.book if before and heir else SourceBook(keeping, now() if before else None)
         self.book.keep(keeping, now())
         self._bucket = Bucket(config.max_requests_per_second, anyio.current_time())
         self.client = client_for(

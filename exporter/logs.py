@@ -1,11 +1,15 @@
 """The log formats, and the filter that keeps secrets out."""
 
+import atexit
 import base64
 import json
 import logging
+import os
 import re
+import select
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -18,13 +22,89 @@ from exporter.vendorkit.secret import known_values
 
 log = logging.getLogger(__name__)
 
-# They tell of every request, with its URL: at most their warnings concern an operator.
+# They log every request, with its URL: at most their warnings concern an operator.
 _TALKATIVE = ("asyncio", "httpcore", "httpx", "uvicorn")
 
 # What the formatter of another handler may have left on the record: the message once more, unfiltered.
 _LEFT_BY_OTHERS = ("message", "asctime")
 
+# Bytes of lines that wait to be written.
+MOST_WAITING = 1024 * 1024
+# Seconds that the last lines have when the process ends.
+LAST_SECONDS = 0.3
+
+
+class Writer:
+    """Writes lines to a file descriptor from a thread of its own, so that a reader that stops delays nobody.
+
+    Lines that find too many waiting, or that cannot be written, are dropped and counted.
+    """
+
+    def __init__(self, descriptor: int, most: int = MOST_WAITING) -> None:
+        self.dropped = 0
+        self._descriptor = descriptor
+        self._most = most
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, text: str) -> None:
+        """Takes a line to be written; never blocks."""
+        line = text.encode(errors="backslashreplace")
+        with self._changed:
+            if self._size + len(line) > self._most:
+                self.dropped += 1
+                return
+            self._waiting.append(line)
+            self._size += len(line)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until all lines are written, at most that long; whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._size, seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                line = self._waiting[0]
+            try:
+                _write_whole(self._descriptor, line)
+                lost = 0
+            except OSError:
+                lost = 1
+            with self._changed:
+                self._waiting.popleft()
+                self._size -= len(line)
+                self.dropped += lost
+                self._changed.notify_all()
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    while line:
+        try:
+            line = line[os.write(descriptor, line) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+
+
+writer = Writer(2)
 _handler: logging.Handler = logging.NullHandler()
+
+
+def dropped() -> int:
+    """Lines that were dropped so far."""
+    return writer.dropped
+
+
+def flush() -> None:
+    """Waits for the last lines to be written, but not for a reader that has stopped."""
+    writer.wait(LAST_SECONDS)
 
 
 def setup(level: str, format: str) -> None:  # noqa: A002 it is the name of the setting
@@ -35,7 +115,7 @@ def setup(level: str, format: str) -> None:  # noqa: A002 it is the name of the 
     global _handler
     root = logging.getLogger()
     root.removeHandler(_handler)
-    _handler = logging.StreamHandler(sys.stderr)
+    _handler = logging.StreamHandler(writer)
     _handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -57,10 +137,11 @@ def setup(level: str, format: str) -> None:  # noqa: A002 it is the name of the 
     root.setLevel(level.upper())
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    atexit.register(flush)
     logging.captureWarnings(capture=True)
-    # What cannot be written would be told once more, with its traceback, past the filter.
+    # A record that cannot be formatted would be printed with its traceback, past the filter.
     logging.raiseExceptions = False
-    # A crash, too, is told through the filter: an exception's text may hold anything.
+    # A crash is logged through the filter, too: an exception's text may hold anything.
     sys.excepthook = lambda *crash: log.critical("crashed", exc_info=crash)
     threading.excepthook = lambda crash: log.critical("a thread crashed", exc_info=crash.exc_value)
 

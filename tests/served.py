@@ -22,7 +22,8 @@ def served(answer: Callable[[Request], Response], tls: ssl.SSLContext | None = N
             body = self.rfile.read(int(headers.get("content-length", 0)))
             response = answer(Request(method=self.command, path=path, query=query, headers=headers, body=body))
             self.send_response(response.status)
-            self.send_header("Content-Type", response.content_type)
+            for name, value in {"Content-Type": response.content_type, **response.headers}.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(response.body)))
             self.end_headers()
             self.wfile.write(response.body)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pytest
 import yaml
@@ -13,15 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Discriminator, Field, Tag
 
-from exporter import config, reference
+from exporter import config
 from exporter.config import Config, Level
 from exporter.errors import ConfigError
 from exporter.model.facts import LabelSets
 from exporter.model.owners import owner_of
+from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.contract import SourceConfig, Vendor
 from exporter.vendorkit.secret import Credentials, Secret
-from exporter.vendorkit.settings import Duration
+from exporter.vendorkit.settings import Duration, Items
 from exporter.vendors import load_all
+from tools import reference
 
 CANARY = "c4n4ry&=s3cret"
 
@@ -35,7 +37,7 @@ class AcmeAuth(Credentials):
 
 class AcmeConfig(SourceConfig):
     auth: AcmeAuth
-    ids: list[int] = Field(default=[1], min_length=1)
+    ids: Items[int] = Field(default=[1], min_length=1)
     window: Duration = timedelta(days=1)
 
 
@@ -70,6 +72,7 @@ def _vendor(name: str, kind: type[SourceConfig]) -> Vendor:
         labels=LabelSets(severities=(), close_reasons=()),
         endpoints=(),
         resolution=timedelta(seconds=1),
+        vocabulary=Vocabulary(values=frozenset(), ids=frozenset()),
     )
 
 
@@ -300,12 +303,26 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored(tmp_path: Path
     assert list(_load(_acme(), tmp_path, environ).sources) == ["a"]
 
 
-def test_a_secret_of_the_environment_takes_the_place_of_the_file_named_in_the_file(tmp_path: Path) -> None:
-    document = _acme(auth={"user": "u", "password_file": "/nonexistent"})
+def test_a_secret_given_in_one_layer_inline_and_in_another_as_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text(CANARY)
+    as_a_file = _acme(auth={"user": "u", "password_file": "s"})
 
-    source = _only_source(_load(document, tmp_path, {"SOURCES__A__AUTH__PASSWORD": "of the environment"}))
+    (inline_above,) = _problems(as_a_file, tmp_path, {"SOURCES__A__AUTH__PASSWORD": CANARY})
+    (file_above,) = _problems(_acme(), tmp_path, {"SOURCES__A__AUTH__PASSWORD_FILE": str(tmp_path / "s")})
 
-    assert source.auth.password.read() == "of the environment"
+    twice = "sources.a.auth.password: is given twice, inline and as a file: keep one of the two"
+    assert inline_above == f"{twice} (set by the variable VENDOR_ALERT_EXPORTER_SOURCES__A__AUTH__PASSWORD)"
+    assert file_above == f"{twice} (set by the variable VENDOR_ALERT_EXPORTER_SOURCES__A__AUTH__PASSWORD_FILE)"
+
+
+def test_a_secret_of_the_environment_takes_the_place_of_one_that_is_given_alike(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("of the environment")
+
+    inline = _only_source(_load(_acme(), tmp_path, {"SOURCES__A__AUTH__PASSWORD": "of the environment"}))
+    as_a_file = _acme(auth={"user": "u", "password_file": "gone"})
+    file = _only_source(_load(as_a_file, tmp_path, {"SOURCES__A__AUTH__PASSWORD_FILE": str(tmp_path / "s")}))
+
+    assert inline.auth.password.read() == file.auth.password.read() == "of the environment"
 
 
 def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
@@ -377,7 +394,10 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
             {"metrics": {"owners": [{"owner": "a", "match": {"host": "x"}}]}} | _acme(),
             "metrics.owners[0].match.host: must be 'name', 'policy', ",
         ),
-        ({"metrics": {"owners": [{"match": {}}]}} | _acme(), "metrics.owners[0].owner: missing"),
+        (
+            {"metrics": {"owners": [{"match": {}}]}} | _acme(),
+            "metrics.owners[0].owner: missing; set it: Value of the label `owner`",
+        ),
         ({"sources": {"-a": ACME}}, "sources.-a: a source's name is text of letters, digits, - and _"),
         ({"sources": {"a.b": ACME}}, "sources.a.b: a source's name is text of letters, digits, - and _"),
         ("sources: {1: {}}", "sources[1]: a source's name is text of letters"),
@@ -411,7 +431,7 @@ def test_a_key_below_one_of_several_kinds_is_told_by_its_path(tmp_path: Path) ->
 
     (problem,) = _problems({"sources": {"a": {"vendor": "forge", "endpoint": "http://x", "auth": auth}}}, tmp_path)
 
-    assert problem == "sources.a.auth.foo: unknown key; known here: key, key_file, method, token, token_file"
+    assert problem == "sources.a.auth.foo: unknown key; known here: method, token, token_file"
 
 
 def test_all_mistakes_are_told_at_once_and_those_of_the_defaults_once(tmp_path: Path) -> None:
@@ -606,10 +626,15 @@ def test_whatever_is_written_is_a_configuration_or_a_list_of_problems(
     assert all(": " in problem for problem in problems)
 
 
+def _members(annotation: Any) -> list[type[Credentials]]:
+    return list(get_args(annotation)) or [annotation]
+
+
 SECRETS = [
     (name, secret)
     for name, vendor in load_all().items()
-    for secret in config.secrets_of(vendor.config.model_fields["auth"].annotation)
+    for kind in _members(vendor.config.model_fields["auth"].annotation)
+    for secret in kind.secret_names()
 ]
 
 
@@ -673,14 +698,15 @@ def test_the_example_of_each_vendor_is_valid_and_says_what_it_needs(vendor: str,
 def test_the_page_about_the_configuration_is_what_the_code_says() -> None:
     page = (reference.DOCS / "configuration.md").read_text(encoding="utf-8")
 
-    assert page == reference.configuration_page()
+    assert page == reference.page("configuration.md")
 
 
 def test_the_page_about_the_configuration_names_every_key_of_every_vendor() -> None:
-    page = reference.configuration_page()
+    page = reference.page("configuration.md")
 
     for vendor in load_all().values():
-        for key in config.keys_of(vendor.config):
+        for key in vendor.config.documented():
             assert f"`{key}`" in page
-        for secret in config.secrets_of(vendor.config.model_fields["auth"].annotation):
-            assert f"`{secret}` or `{secret}_file`" in page
+        for kind in _members(vendor.config.model_fields["auth"].annotation):
+            for secret in kind.secret_names():
+                assert f"`{secret}` or `{secret}_file`" in page

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from exporter import cli, config, reference
+from exporter import cli, config
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family
+from exporter.vendorkit.settings import Settings
 from exporter.vendors import load_all
 from tests.deploy import queries
+from tools import reference
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / name for name in ("README.md", "README.zh.md", "README.ru.md")]
@@ -90,9 +92,9 @@ def test_every_metric_that_a_page_names_exists(page: Path) -> None:
 def documented_keys() -> set[str]:
     """Every setting by its path, and those of sources also below `auth`, `tls` and so on alone."""
 
-    def paths(kind: Any, at: str = "") -> Iterator[str]:
-        for key, below in config.keys_of(kind).items():
-            yield at + key
+    def paths(kind: type[Settings], at: str = "") -> Iterator[str]:
+        yield from (at + key for key in kind.documented())
+        for key, below in (*reference.sections(kind), *reference.items(kind)):
             yield from paths(below, f"{at}{key}.")
 
     return {
@@ -197,7 +199,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_a_generated_page_is_current(name: str) -> None:
-    assert text_of(reference.DOCS / name) == reference.PAGES[name](), "run `make docs`"
+    assert text_of(reference.DOCS / name) == reference.page(name), "run `make docs`"
 
 
 def test_every_dependency_has_its_reason_and_no_other_is_listed() -> None:

@@ -96,6 +96,7 @@ async def test_another_account_begins_again_with_what_happened_since_the_last_su
 
     rig.reload(endpoint=f"{rig.given['endpoint']}/")
     unchanged = rig.watch
+    changed_at = rig.now()
     rig.reload(endpoint=rig.given["endpoint"].replace("127.0.0.1", "localhost"))
 
     await anyio.sleep(3)
@@ -103,6 +104,7 @@ async def test_another_account_begins_again_with_what_happened_since_the_last_su
     await settle(rig)
     assert unchanged is before
     assert rig.watch.book is not before.book
+    assert (before.book.state.counts_from, rig.watch.book.state.counts_from) == (None, changed_at)
     assert rig.started == last_success <= rig.now() - timedelta(minutes=8)
     assert sum(rig.truth().opened.values()) > 5
     assert_equals_the_ledger(rig)

@@ -157,7 +157,7 @@ STATUSES = [400, 401, 403, 404, 407, 429, 500, 503]
 
 @pytest.mark.parametrize("way", WAYS, ids=[f"{vendor}-{'-'.join(names)}" for vendor, _, names in WAYS])
 def test_no_failed_poll_shows_a_secret(
-    way: tuple[str, dict[str, Any], tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+    way: tuple[str, dict[str, Any], tuple[str, ...]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     auth = auth_of(way)
     search = Search(*(auth[name] for name in way[2]))
@@ -176,7 +176,8 @@ def test_no_failed_poll_shows_a_secret(
         search.through(exposition.openmetrics.body(0).decode(), f"the OpenMetrics after {when}")
         search.through(landing.page(snapshot, snapshot.at, 0.0, "1", "/metrics"), f"the page after {when}")
         search.through(repr((state, rig.config, rig.watch.config)), f"the state after {when}")
-        told = capsys.readouterr().err
+        logs.writer.wait(10)
+        told = capfd.readouterr().err
         assert told.startswith("ts=")
         search.through(told, f"the log after {when}")
 
@@ -209,7 +210,7 @@ def test_no_failed_poll_shows_a_secret(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_no_poll_that_succeeds_shows_a_secret(vendor: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_poll_that_succeeds_shows_a_secret(vendor: str, capfd: pytest.CaptureFixture[str]) -> None:
     logs.setup("debug", "logfmt")
 
     async def polls() -> tuple[list[str], str]:
@@ -231,10 +232,11 @@ def test_no_poll_that_succeeds_shows_a_secret(vendor: str, capsys: pytest.Captur
 
     assert secrets
     search = Search(*secrets)
-    search.through(text + capsys.readouterr().err, "metrics and log")
+    logs.writer.wait(10)
+    search.through(text + capfd.readouterr().err, "metrics and log")
 
 
-def test_no_defect_shows_a_token_that_was_fetched(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_defect_shows_a_token_that_was_fetched(capfd: pytest.CaptureFixture[str]) -> None:
     logs.setup("debug", "logfmt")
 
     async def polls() -> None:
@@ -246,7 +248,8 @@ def test_no_defect_shows_a_token_that_was_fetched(capsys: pytest.CaptureFixture[
 
     trio.run(polls, clock=MockClock(autojump_threshold=0))
 
-    told = capsys.readouterr().err
+    logs.writer.wait(10)
+    told = capfd.readouterr().err
     assert "***" in told
     Search(TOKEN).through(told, "the log")
 
@@ -317,7 +320,7 @@ def canaries() -> list[str]:
     return [*named, *map(canary, ("proxy", "otlp", "user", "tls"))]
 
 
-def test_no_configuration_error_shows_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_configuration_error_shows_a_secret(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     search = Search(*canaries())
     file = tmp_path / "config.yaml"
     refused = 0
@@ -328,29 +331,29 @@ def test_no_configuration_error_shows_a_secret(tmp_path: Path, capsys: pytest.Ca
         for text in (written, written.replace("'", ""), written.replace('"', "'"), written[: len(written) * 2 // 3]):
             file.write_text(text)
             refused += main(["check-config", f"--config.file={file}"]) != 0
-            told = capsys.readouterr()
+            logs.writer.wait(10)
+            told = capfd.readouterr()
             search.through(told.out + told.err, f"check-config, {what}")
 
     assert refused > 100
     print(f"configuration errors: {search.figures()}")
 
 
-def test_no_error_about_the_web_configuration_shows_a_secret(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_error_about_the_web_configuration_shows_a_secret(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     search = Search(*canaries())
     web = tmp_path / "web.yml"
 
     for what, document in web_documents():
         web.write_text(yaml.safe_dump(document, allow_unicode=True, width=1000))
         assert main(["check-config", f"--web.config.file={web}"]) == 1
-        told = capsys.readouterr()
+        logs.writer.wait(10)
+        told = capfd.readouterr()
         assert "web.config_file: " in told.err
         search.through(told.out + told.err, f"check-config, {what}")
 
 
 def test_no_error_about_the_environment_shows_a_secret(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search = Search(*canaries())
     prefix = "VENDOR_ALERT_EXPORTER_SOURCES__PROD__"
@@ -374,7 +377,8 @@ def test_no_error_about_the_environment_shows_a_secret(
                 for value in (canary(f"{vendor}-{name}"), json.dumps({"x": [canary(f"{vendor}-{name}")]})):
                     monkeypatch.setenv(variable, value)
                     main(["check-config"])
-                    told = capsys.readouterr()
+                    logs.writer.wait(10)
+                    told = capfd.readouterr()
                     search.through(told.out + told.err, f"check-config with {variable}")
                 monkeypatch.delenv(variable)
     for variable in ("HTTPS_PROXY", "ALL_PROXY"):
@@ -385,14 +389,15 @@ def test_no_error_about_the_environment_shows_a_secret(
         ):
             monkeypatch.setenv(variable, proxy)
             main(["check-config"])
-            told = capsys.readouterr()
+            logs.writer.wait(10)
+            told = capfd.readouterr()
             search.through(told.out + told.err, f"check-config with {variable}")
         monkeypatch.delenv(variable)
     print(f"variables: {search.figures()}")
 
 
 @pytest.mark.e2e
-def test_the_running_process_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_running_process_shows_no_secret(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = simulators(seed=5, speed=1.0, now=datetime.now(UTC))
     server = SimulationServer([Site(each, lambda: datetime.now(UTC)) for each in found])
     server.start()

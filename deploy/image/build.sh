@@ -1,9 +1,10 @@
 #!/bin/bash
-# Builds the image without a container engine: build.sh [ARCHIVE.tar], an OCI archive that is the same for the same commit.
+# Builds the image without a container engine: build.sh [ARCHIVE.tar [BILL]]. The OCI archive is the same for the same
+# commit; given the wheel's bill of materials, ARCHIVE.cdx.json becomes that of the image.
 #
 # Needs root, buildah and, for a base made here from Debian packages, debootstrap. BASE=IMAGE builds on that instead.
-# KEEP=DIRECTORY keeps the base made here for the next time. STORAGE=DIRECTORY takes buildah's storage; its link `root`
-# then shows the image's files. ARCHITECTURE is that of the image, as Debian calls it.
+# KEEP=DIRECTORY keeps the base made here for the next time. STORAGE=DIRECTORY keeps buildah's storage, whose link
+# `root` then shows the image's files. ARCHITECTURE is that of the image, as Debian calls it.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/../.."
@@ -20,9 +21,14 @@ done
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 work=$(mktemp -d)
 keep=${KEEP:-$work}
-mkdir -p "$keep" "${STORAGE:=$work/kept}"
-trap 'rm -rf "$work"' EXIT
-storage=(--root "$STORAGE/storage" --runroot "$STORAGE/run")
+place=${STORAGE:-$work/storage}
+mkdir -p "$keep" "$place"
+storage=(--root "$place/storage" --runroot "$place/run")
+clean_up() {
+  [ -n "${STORAGE:-}" ] || buildah "${storage[@]}" rm --all > /dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap clean_up EXIT
 architecture=${ARCHITECTURE:-$(dpkg --print-architecture)}
 # Files and layers carry the time of the commit.
 at=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
@@ -79,10 +85,11 @@ buildah "${storage[@]}" build --quiet --format docker --arch "$architecture" --t
   --build-arg VERSION="${about[0]}" --build-arg REVISION="$revision" \
   "${labels[@]/#/--label=org.opencontainers.image.}" "${volumes[@]}" --tag "$image" . > "$work/build.log" 2>&1 ||
   { tail -n 40 "$work/build.log" >&2; exit 1; }
-ln -sfn "$(buildah "${storage[@]}" mount "$(buildah "${storage[@]}" from "$image")")" "$STORAGE/root"
+ln -sfn "$(buildah "${storage[@]}" mount "$(buildah "${storage[@]}" from "$image")")" "$place/root"
 
 if [ -n "${1:-}" ]; then
   buildah "${storage[@]}" push --quiet --format oci "$image" "oci:$work/layout:${about[0]}"
   tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$at" --mode=go=rX,u+rw --directory "$work/layout" \
     --file "$1" .
 fi
+[ -z "${2:-}" ] || python3 .ci/bill "$2" "$place/root" "${1%.tar}.cdx.json"

@@ -18,6 +18,7 @@ from exporter.model.snapshot import (
     Histogram,
     Labels,
     ReloadState,
+    Snapshot,
     SourceState,
     empty_histogram,
 )
@@ -37,6 +38,12 @@ class ExporterState(msgspec.Struct, frozen=True):
     revision: str
     reload: ReloadState
     deliveries: Deliveries | None = None
+    log_lines_dropped: int = 0
+
+
+def exporter_state(snapshot: Snapshot, *, version: str, revision: str) -> ExporterState:
+    """Returns what a snapshot says of the exporter itself."""
+    return ExporterState(version, revision, snapshot.reload, snapshot.deliveries, snapshot.log_lines_dropped)
 
 
 def added(one: Value, other: Value) -> Value:
@@ -493,6 +500,13 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         unit="s",
         help="Unix time of the last successful reload of the configuration.",
         samples=lambda itself: _alone(itself.reload.succeeded_at.timestamp()),
+    ),
+    Family(
+        name="vendor_exporter_log_lines_dropped_total",
+        kind="counter",
+        unit="{line}",
+        help="Log lines that were dropped because nobody took them: the log never delays a poll.",
+        samples=lambda itself: _alone(itself.log_lines_dropped),
     ),
     Family(
         name="vendor_otlp_exports_total",

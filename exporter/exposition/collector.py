@@ -10,9 +10,9 @@ from prometheus_client.registry import Collector
 from exporter.exposition.catalogue import (
     EXPORTER_FAMILIES,
     FAMILIES,
-    ExporterState,
     Family,
     Sample,
+    exporter_state,
     is_stale,
     samples_of,
 )
@@ -40,7 +40,7 @@ class SnapshotCollector(Collector):
                 about |= {name: fit(state.constant_labels.get(name, "")) for name in constant}
                 _add(metric, family, samples_of(family, state, stale=is_stale(state, snapshot.moment)), about, names)
             yield from _unless_empty(metric)
-        itself = ExporterState(self._version, self._revision, snapshot.reload, snapshot.deliveries)
+        itself = exporter_state(snapshot, version=self._version, revision=self._revision)
         for own in EXPORTER_FAMILIES:
             metric = _metric(own)
             _add(metric, own, own.samples(itself))

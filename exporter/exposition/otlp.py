@@ -28,6 +28,7 @@ from exporter.exposition.catalogue import (
     Family,
     Sample,
     Value,
+    exporter_state,
     is_additive,
     is_stale,
     otel_name,
@@ -84,19 +85,19 @@ class Encoder:
 
     def metrics(self, snapshot: Snapshot, now: int) -> Iterator[Parcel]:
         """The snapshot as of `now`, a Unix time in nanoseconds, in requests that any receiver can take."""
-        itself = ExporterState(self._version, self._revision, snapshot.reload, snapshot.deliveries)
+        itself = exporter_state(snapshot, version=self._version, revision=self._revision)
         request, scope = self._metrics_request()
         points = 0
         for family, rows in _rows(snapshot, itself):
             container = None
-            for attributes, value in rows:
+            for since, attributes, value in rows:
                 if points == MOST_POINTS:
                     yield Parcel(request.SerializeToString(), points)
                     request, scope = self._metrics_request()
                     points, container = 0, None
                 if container is None:
                     container = _points_of(scope, family)
-                _add(container, attributes, value, self._since, now)
+                _add(container, attributes, value, since or self._since, now)
                 points += 1
         if points:
             yield Parcel(request.SerializeToString(), points)
@@ -141,8 +142,11 @@ class Encoder:
 
 def _rows(
     snapshot: Snapshot, itself: ExporterState
-) -> Iterator[tuple[Family[Any], Iterator[tuple[list[KeyValue], Value]]]]:
-    """Every family with its rows: the same that `/metrics` shows of this snapshot."""
+) -> Iterator[tuple[Family[Any], Iterator[tuple[int, list[KeyValue], Value]]]]:
+    """Every family with its rows, the same that `/metrics` shows of this snapshot.
+
+    A row begins with the moment since which it counts, 0 where that is the start of the process.
+    """
     made: dict[tuple[str, str], KeyValue] = {}
 
     def pairs(names: Iterable[str], values: Iterable[str]) -> list[KeyValue]:
@@ -151,30 +155,30 @@ def _rows(
         return [made.get(key) or made.setdefault(key, _pair(*key)) for key in keys if key[1]]
 
     def rows(
-        family: Family[Any], samples: Iterable[Sample], always: list[KeyValue], extra: Labels = ()
-    ) -> Iterator[tuple[list[KeyValue], Value]]:
+        family: Family[Any], samples: Iterable[Sample], since: int, always: list[KeyValue], extra: Labels = ()
+    ) -> Iterator[tuple[int, list[KeyValue], Value]]:
         names = (*family.labels, *extra)
         for values, value in rows_of(family, samples, names).items():
-            yield [*always, *pairs(names, values)], value
+            yield since, [*always, *pairs(names, values)], value
 
     constant = constant_names(snapshot)
     known = []
     for state in snapshot.sources:
         values = (state.name, state.vendor, *(state.constant_labels.get(name, "") for name in constant))
         always = pairs(("source", "vendor", *constant), map(fit, values))
-        known.append((state, is_stale(state, snapshot.moment), always))
+        known.append((state, is_stale(state, snapshot.moment), _nanoseconds(state.counts_from), always))
     for family in FAMILIES:
         labels = extra_names(family, snapshot)
         yield (
             family,
             (
                 row
-                for state, stale, always in known
-                for row in rows(family, samples_of(family, state, stale=stale), always, labels)
+                for state, stale, since, always in known
+                for row in rows(family, samples_of(family, state, stale=stale), since, always, labels)
             ),
         )
     for own in EXPORTER_FAMILIES:
-        yield own, rows(own, own.samples(itself), [])
+        yield own, rows(own, own.samples(itself), 0, [])
 
 
 def _points_of(scope: ScopeMetrics, family: Family[Any]) -> Any:

@@ -22,10 +22,10 @@ from prometheus_client.registry import Collector
 from exporter.exposition.catalogue import (
     EXPORTER_FAMILIES,
     FAMILIES,
-    ExporterState,
     Family,
     Sample,
     Value,
+    exporter_state,
     samples_of,
     stale_at,
 )
@@ -154,7 +154,7 @@ class Renderer:
         written: list[tuple[Family[Any], Sequence[Part]]] = [
             (family, [block.parts[place] for block in self._blocks]) for place, family in enumerate(FAMILIES)
         ]
-        itself = ExporterState(self._version, self._revision, snapshot.reload, snapshot.deliveries)
+        itself = exporter_state(snapshot, version=self._version, revision=self._revision)
         written += [(family, [_part((_lines(family, family.samples(itself)),))]) for family in EXPORTER_FAMILIES]
         process = [*self._process.collect()]
         target = f'target_info{{service_name="vendor-alert-exporter",service_version="{self._version}"}} 1\n'

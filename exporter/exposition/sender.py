@@ -1,16 +1,21 @@
 """Carries the requests of one OTLP signal to a receiver, by HTTP or gRPC; whatever fails becomes Undelivered."""
 
 import gzip
-import ssl
-import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import anyio
 import httpx
 import msgspec
 
-from exporter.errors import ExporterError
+from exporter.errors import ExporterError, FetchError
+from exporter.vendorkit.contract import Tls
+from exporter.vendorkit.network import Network
+from exporter.vendorkit.proxies import proxy_for
 from exporter.vendorkit.retry_after import seconds_from
+from exporter.vendorkit.transport import GuardedTransport, no_cookies
 
 Signal = Literal["metrics", "logs"]
 
@@ -66,62 +71,50 @@ class Sender(Protocol):
 
 
 class HttpSender:
-    """OTLP/HTTP with binary protobuf."""
+    """OTLP/HTTP with binary protobuf; over the same network, as bounded and as verified, as vendors are asked."""
 
     def __init__(self, to: Destination) -> None:
         self._to = to
-        self._client: httpx.Client | None = None
 
     def send(self, body: bytes, seconds: float) -> bytes:
-        until = time.monotonic() + seconds
+        """Sends on a connection of its own."""
         headers = {"content-type": "application/x-protobuf", "user-agent": "vendor-alert-exporter"}
         headers |= self._to.headers()
         if self._to.compressed:
             headers["content-encoding"] = "gzip"
             body = gzip.compress(body, 2)
         try:
-            if self._client is None:
-                self._client = httpx.Client(verify=self._trust())
-            with self._client.stream("POST", self._to.url, content=body, headers=headers, timeout=seconds) as response:
-                return _answer(response, until)
-        except (httpx.TransportError, httpx.InvalidURL, OSError, ValueError) as error:
-            self.close()
-            # The text of any other error may cite a header.
-            known = isinstance(error, httpx.NetworkError | httpx.TimeoutException | OSError)
-            raise Undelivered(f"{type(error).__name__} {error if known else ''}".strip()) from error
+            return _answer(anyio.run(self._response, body, headers, seconds))
+        except FetchError as error:
+            raise Undelivered(str(error)) from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, OSError, ValueError) as error:
+            raise Undelivered(type(error).__name__) from error  # its text may cite a header
 
-    def _trust(self) -> ssl.SSLContext | bool:
+    async def _response(self, body: bytes, headers: Mapping[str, str], seconds: float) -> httpx.Response:
         to = self._to
-        if not to.url.startswith("https:"):
-            return False
-        context = ssl.create_default_context(cafile=to.ca_file) if to.ca_file else httpx.create_ssl_context()
-        if to.cert_file:
-            context.load_cert_chain(to.cert_file, to.key_file)
-        return context
+        files: dict[str, Any] = {
+            name: Path(file) for name in ("ca_file", "cert_file", "key_file") if (file := getattr(to, name))
+        }
+        transport = GuardedTransport(
+            Network(Tls.model_construct(**files)), timeout=timedelta(seconds=seconds), max_bytes=LONGEST_ANSWER
+        )
+        async with httpx.AsyncClient(transport=transport, cookies=no_cookies(), trust_env=False) as client:
+            return await client.post(to.url, content=body, headers=headers)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """There is nothing that stays open."""
 
 
-def _answer(response: httpx.Response, until: float) -> bytes:
+def _answer(response: httpx.Response) -> bytes:
     status = response.status_code
     if not response.is_success:
         headers = response.headers
         wait = seconds_from(headers.get("retry-after"), headers.get("date")) if status in _THROTTLING else None
         raise Undelivered(f"HTTP {status}", retry_after=wait, hopeless=status in _HOPELESS)
-    body = b""
-    for part in response.iter_bytes():
-        body += part
-        if len(body) > LONGEST_ANSWER:
-            raise Undelivered(f"HTTP {status}, but the answer is too long for an OTLP receiver's")
-        if time.monotonic() > until:
-            raise Undelivered(f"HTTP {status}, but the answer does not end")
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
-    if body and kind != "application/x-protobuf":
+    if response.content and kind != "application/x-protobuf":
         raise Undelivered(f"HTTP {status}, but no OTLP receiver answers with {kind[:60] or 'no content type'}")
-    return body
+    return response.content
 
 
 class GrpcSender:
@@ -156,11 +149,16 @@ class GrpcSender:
         to = self._to
         compression = grpc.Compression.Gzip if to.compressed else grpc.Compression.NoCompression
         host = to.url.partition("://")[2].partition("/")[0] or to.url
+        # What gRPC makes of the variables itself is not what the rest of the program does.
+        proxy = proxy_for(f"{'http' if to.plain else 'https'}://{host}", None)
+        if proxy is not None and not proxy.startswith("http://"):
+            raise Undelivered("gRPC reaches no receiver by a proxy that speaks TLS: set an http:// proxy, or NO_PROXY")
+        options = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
         if to.plain:
-            return grpc.insecure_channel(host, compression=compression)
+            return grpc.insecure_channel(host, options, compression)
         files = (to.ca_file, to.key_file, to.cert_file)
         parts = [_content(file) if file else None for file in files]
-        return grpc.secure_channel(host, grpc.ssl_channel_credentials(*parts), compression=compression)
+        return grpc.secure_channel(host, grpc.ssl_channel_credentials(*parts), options, compression)
 
     def close(self) -> None:
         if self._channel is not None:

@@ -167,3 +167,4 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     owned: bool = False
     reload: ReloadState
     deliveries: Deliveries | None = None
+    log_lines_dropped: int = 0

@@ -67,9 +67,14 @@ class _Sums(msgspec.Struct, gc=False):
 
 
 class SourceBook:
-    """Everything remembered of one source. Each record counts exactly once, however often it is read."""
+    """Everything remembered of one source. Each record counts exactly once, however often it is read.
 
-    def __init__(self, keeping: Keeping) -> None:
+    Args:
+        keeping: how it is kept.
+        counts_from: when its counters began, where another source of this name counted before.
+    """
+
+    def __init__(self, keeping: Keeping, counts_from: datetime | None = None) -> None:
         self._ledger: Ledger[Past | int] = Ledger(keeping.max_records, seconds_from)
         self._open: dict[str, Alert] = {}
         self._pasts: dict[str, Past] = {}  # of the open alerts; that of closed ones is in the ledger
@@ -80,7 +85,7 @@ class SourceBook:
         self.occurrences: list[Occurrence] | None = None
         """What happened and counts since somebody last emptied this list; None while nobody wants to know."""
         self._keeping = keeping
-        self._begin(None)
+        self._begin(counts_from)
 
     def _begin(self, at: datetime | None) -> None:
         """Counts from 0, under the labels that the settings ask for."""

@@ -1,7 +1,7 @@
 """Vendor, Source, SourceConfig: the seam between a vendor's folder and everything else."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Protocol
@@ -24,13 +24,15 @@ from exporter.model.facts import LabelSets
 from exporter.model.reading import Reading, Window
 from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.http import Http
+from exporter.vendorkit.proxies import checked_proxy
 from exporter.vendorkit.secret import Credentials
 from exporter.vendorkit.settings import Duration, ExistingFile, Settings
-from exporter.vendorkit.transport import checked_proxy
 
 
 def _no_credentials_in(url: str) -> str:
     """The URL without a trailing slash, its scheme in lower case; refuses one with a user, a query or a fragment."""
+    if not isinstance(url, str) or "://" not in url:
+        raise ValueError("must be a URL such as https://api.example.com")
     parsed = AnyHttpUrl(url)
     try:
         taken = httpx.URL(url)  # it is stricter than pydantic, and the one that has to cope with it
@@ -45,7 +47,30 @@ def _no_credentials_in(url: str) -> str:
     return taken.scheme + url[len(taken.scheme) :].rstrip("/")
 
 
-BaseUrl = Annotated[str, BeforeValidator(_no_credentials_in), Field(json_schema_extra={"format": "uri"})]
+class Url(str):
+    """Where requests go, as an operator wrote it; a type of its own, so that none of a configuration is missed."""
+
+    __slots__ = ()
+
+
+BaseUrl = Annotated[
+    str, BeforeValidator(_no_credentials_in), AfterValidator(Url), Field(json_schema_extra={"format": "uri"})
+]
+
+
+def urls_of(settings: Settings) -> Iterator[Url]:
+    """Yields every URL of a section and of the sections within it: whatever may be asked."""
+    for _, value in settings:
+        if isinstance(value, Url):
+            yield value
+        elif isinstance(value, Settings):
+            yield from urls_of(value)
+
+
+def is_in_the_clear(url: str) -> bool:
+    """Returns whether anybody on the way can read what is sent there."""
+    parsed = httpx.URL(url)
+    return parsed.scheme == "http" and not re.fullmatch(r"localhost|127\.[0-9.]+|::1", parsed.host)
 
 
 class Tls(Settings):
@@ -152,6 +177,15 @@ class SourceConfig(Tuning):
                 opens = {*value.secret_names()} - self.WHO
                 found[name] = {key: setting for key, setting in value if key not in opens}
         return found
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """Yields keys whose value is legal and probably wrong, each with what is wrong and what to do."""
+        if "timeout" in self.model_fields_set and self.timeout > self.interval:
+            yield "timeout", "is longer than the interval, and is cut to it; lower it, or raise `interval`"
+        if is_in_the_clear(self.endpoint):
+            yield "endpoint", "http:// to another host: credentials and answers can be read on the way; use https://"
+        if placeholder := re.search(r"\b(REGION|HOST|ENVIRONMENT-ID|PROJECT)\b|[{}<>]", self.endpoint):
+            yield "endpoint", f"{placeholder[0]} stands for a value of your own; put that in its place"
 
 
 class Source(Protocol):

@@ -2,21 +2,27 @@
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
+import anyio
+import anyio.lowlevel
 import httpx
 
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, Reason, SourceUnreachable
 from exporter.vendorkit.clock import VendorClock
-from exporter.vendorkit.contract import SourceConfig, Tls, Vendor
+from exporter.vendorkit.connection import Connection, connect, proxy_headers
+from exporter.vendorkit.contract import SourceConfig, Tls, Vendor, urls_of
+from exporter.vendorkit.proxies import proxy_for
 from exporter.vendorkit.secret import Secret
-from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
+from exporter.vendorkit.transport import Attempt, GuardedTransport, no_cookies
 from exporter.version import version
 
 log = logging.getLogger(__name__)
+
+# Seconds a connection is kept without a request.
+KEPT_SECONDS = 5.0
 
 # Passwords of proxies: kept, since the log knows to hide secrets for as long as they exist.
 _passwords: set[Secret] = set()
@@ -68,45 +74,128 @@ class Trust:
 _trust = lru_cache(maxsize=64)(Trust)
 
 
-class _TlsNetwork(httpx.AsyncHTTPTransport):
-    """The network, with certificates as their files hold them when a connection is made."""
+class Network(httpx.AsyncBaseTransport):
+    """The network as one source may use it; runs on asyncio.
 
-    def __init__(self, trust: Trust, **options: Any) -> None:
-        super().__init__(verify=trust.context, **options)
-        self._trust = trust
+    Trust and proxy are those of the host and scheme that a request really asks for, whatever `endpoint` says: a
+    vendor may have more hosts than one. `proxy` is the setting of a source.
+    """
+
+    def __init__(self, tls: Tls, proxy: str | None = None) -> None:
+        self._tls = tls
+        self._setting = proxy
+        self._proxies: dict[_Server, httpx.URL | None] = {}
+        self._idle: dict[_Server, list[Connection]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer as it comes."""
-        self._trust.renew()
-        return await super().handle_async_request(request)
+        """The answer as it comes: its head, and its body as it is read."""
+        url = request.url
+        server = url.scheme, url.raw_host, url.port
+        try:
+            proxy = self.proxy_to(url)
+        except ValueError as error:
+            raise SourceUnreachable(f"the proxy environment variable {error}") from error
+        target, headers = url.raw_path, request.headers.raw
+        if proxy is not None and url.scheme == "http":
+            target = b"http://" + url.netloc + target
+            headers = [*headers, *proxy_headers(proxy)]
+        connection = self._kept(server) or await self._connected(url, proxy)
+        try:
+            head = await connection.ask(request.method.encode("ascii"), target, headers, await request.aread())
+        except BaseException:
+            connection.abort()
+            raise
+        body = _Body(connection, self._idle.setdefault(server, []))
+        return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body, request=request)
+
+    def _kept(self, server: "_Server") -> Connection | None:
+        """The connection that was used last, if one stands."""
+        idle = self._idle.get(server, [])
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable():
+                return connection
+            connection.abort()
+        return None
+
+    def proxy_to(self, url: httpx.URL) -> httpx.URL | None:
+        """The proxy that leads there; raises ValueError where the environment names none that can be used."""
+        server = url.scheme, url.raw_host, url.port
+        if server not in self._proxies:
+            found = proxy_for(str(url), self._setting)
+            proxy = httpx.URL(found) if found else None
+            if proxy is not None and proxy.password:
+                _passwords.add(Secret(proxy.password))
+            self._proxies[server] = proxy
+        return self._proxies[server]
+
+    async def _connected(self, url: httpx.URL, proxy: httpx.URL | None) -> Connection:
+        tls = None
+        if url.scheme == "https":
+            try:
+                trust = self.trust()
+            except (OSError, ValueError) as error:
+                raise SourceUnreachable("the files of certificates cannot be used", reason=Reason.TLS) from error
+            trust.renew()
+            tls = trust.context
+        # A proxy is no vendor: what a source trusts, or does not look at, is the vendor's certificate alone.
+        proxy_tls = _trust(None, None, None, False).context if proxy is not None and proxy.scheme == "https" else None
+        return await connect(url, tls, proxy, proxy_tls)
+
+    def trust(self) -> Trust:
+        """Whom this source trusts; raises OSError or ValueError where a file cannot be used."""
+        tls = self._tls
+        return _trust(tls.ca_file, tls.cert_file, tls.key_file, tls.insecure_skip_verify)
+
+    async def aclose(self) -> None:
+        """Closes the connections that nobody uses."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().abort()
+        await anyio.lowlevel.checkpoint()
 
 
-def network_for(config: SourceConfig) -> httpx.AsyncBaseTransport:
+_Server = tuple[str, bytes, int | None]
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer; once it is read to its end, its connection can be used again."""
+
+    def __init__(self, connection: Connection, idle: list[Connection]) -> None:
+        self._connection = connection
+        self._idle = idle
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._connection.body()
+
+    async def aclose(self) -> None:
+        """Keeps or ends the connection."""
+        if self._connection.keep(KEPT_SECONDS):
+            self._idle.append(self._connection)
+        else:
+            self._connection.abort()
+
+
+def network_for(config: SourceConfig) -> Network:
     """The network as this source is configured to use it.
 
     Raises:
-        ConfigError: certificates or the proxy cannot be used; each problem by its key below the source.
+        ConfigError: certificates or a proxy cannot be used; each problem by its key below the source.
     """
+    tls = config.tls
+    network = Network(tls, config.proxy)
+    urls = [httpx.URL(url) for url in urls_of(config)]
     try:
-        proxy = proxy_for(config.endpoint, config.proxy)
+        for url in urls:
+            network.proxy_to(url)
     except ValueError as error:
         raise ConfigError(f"proxy: is not set, and the proxy environment variable {error}") from None
-    if proxy is not None and (password := httpx.URL(proxy).password):
-        _passwords.add(Secret(password))
-    options: dict[str, Any] = {
-        "proxy": httpx.Proxy(proxy) if proxy else None,
-        "limits": httpx.Limits(
-            max_connections=config.max_concurrency, max_keepalive_connections=config.max_concurrency
-        ),
-    }
-    if "https" not in {httpx.URL(url).scheme for url in (config.endpoint, proxy or "")}:
-        return httpx.AsyncHTTPTransport(verify=False, **options)
-    tls = config.tls
-    try:
-        trust = _trust(tls.ca_file, tls.cert_file, tls.key_file, tls.insecure_skip_verify)
-    except (OSError, ValueError):
-        raise ConfigError(*(_blamed(tls) or ["tls: cannot be set up; are its files being replaced?"])) from None
-    return _TlsNetwork(trust, **options)
+    if tls != Tls() or any(url.scheme == "https" for url in urls):
+        try:
+            network.trust()
+        except (OSError, ValueError):
+            raise ConfigError(*(_blamed(tls) or ["tls: cannot be set up; are its files being replaced?"])) from None
+    return network
 
 
 def _blamed(tls: Tls) -> list[str]:
@@ -163,6 +252,7 @@ def client_for(
         transport=around(transport),
         auth=vendor.auth(config, clock.now),
         headers={"User-Agent": f"vendor-alert-exporter/{version()}", "Accept-Encoding": "gzip"},
+        cookies=no_cookies(),
         timeout=None,  # noqa: S113 the transport bounds the whole attempt
         trust_env=False,
     )

@@ -1,19 +1,70 @@
-"""Settings: what every configuration model is made of; Duration, ExistingFile: values as an operator writes them."""
+"""Settings: base of every configuration model; Duration, Items, ExistingFile: values as an operator writes them."""
 
-import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from types import NoneType
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import durationpy
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+
+from exporter import files
+
+T = TypeVar("T")
+
+# The kinds of errors that pydantic's core knows; others are made by validators.
+_OWN = frozenset(get_args(core_schema.ErrorType))
 
 
 class Settings(BaseModel):
-    """Frozen, closed to unknown keys, and silent about its input in errors; a field's docstring documents it."""
+    """Frozen, closed to unknown keys, and silent about its input in errors; a field's docstring documents it.
+
+    An empty text means none where a key may be none. Errors about unknown and missing keys carry the model (`ctx`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def documented(cls) -> dict[str, str]:
+        """Returns every key that an operator may write, and what it is for."""
+        return {name: field.description or "" for name, field in cls.model_fields.items()}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, data: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(data, dict):
+            data = {key: None if value == "" and cls._may_be_none(key) else value for key, value in data.items()}
+        try:
+            return read(data)
+        except ValidationError as error:
+            problems = [cls._explained(each) for each in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True) from None
+
+    @classmethod
+    def _explained(cls, problem: ErrorDetails) -> InitErrorDetails:
+        kind, context = problem["type"], problem.get("ctx", {})
+        if len(problem["loc"]) == 1:
+            context = context | {"model": cls}
+        if kind not in _OWN or isinstance(context.get("error"), str):
+            error = PydanticCustomError(kind, "{message}", context | {"message": problem["msg"]})
+            return InitErrorDetails(type=error, loc=problem["loc"], input=problem["input"])
+        return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"], ctx=context)
+
+    @classmethod
+    def _may_be_none(cls, key: Any) -> bool:
+        return key in cls.model_fields and NoneType in get_args(cls.model_fields[key].annotation)
 
 
 _PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w|y))+$"
@@ -23,7 +74,7 @@ _LONGEST = timedelta(days=36_500)
 
 
 def duration_from(value: Any) -> timedelta:
-    """The span a setting means: `30s`, `5m`, `15d` or a number of seconds; raises ValueError for anything else."""
+    """Returns the span a setting means: `30s`, `5m`, `15d` or a number of seconds; raises ValueError for any other."""
     if isinstance(value, timedelta):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -34,6 +85,8 @@ def duration_from(value: Any) -> timedelta:
         if not re.fullmatch(_PATTERN, str(value).strip()):
             raise ValueError(f"{str(value)[:40]!r} is no duration: {_HOW}") from None
         seconds = durationpy.from_str(str(value).strip()).total_seconds()
+    except OverflowError:
+        raise ValueError(f"this duration is too long: {_HOW}") from None
     try:
         span = timedelta(seconds=seconds)
     except (OverflowError, ValueError):
@@ -46,7 +99,7 @@ def duration_from(value: Any) -> timedelta:
 
 
 def text_from(span: timedelta) -> str:
-    """The span as it is written in a configuration file: `90s`, `5m`, `2h`, `15d`."""
+    """Returns the span as it is written in a configuration file: `90s`, `5m`, `2h`, `15d`."""
     seconds = span.total_seconds()
     for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= unit and seconds % unit == 0:
@@ -62,10 +115,26 @@ Duration = Annotated[
 ]
 
 
+def _items(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):  # it would have been read where the variable was, had it been JSON
+        raise ValueError("must be a list in JSON, or plain values separated by commas")
+    return [part.strip() for part in value.split(",")] if value.strip() else []
+
+
+# A list; as text, its plain values are separated by commas.
+Items = Annotated[list[T], BeforeValidator(_items)]
+
+
 def _existing(path: Path) -> Path:
-    if not os.path.isfile(path):  # noqa: PTH113 Path.is_file raises where the name is too long
+    try:
+        files.check(path)
+    except FileNotFoundError:
         # Not cited: it may be a secret, given where the name of its file belongs.
-        raise ValueError("there is no such file; check the path")
+        raise ValueError("there is no such file; check the path") from None
+    except OSError as error:
+        raise ValueError(f"cannot read the file named there: {error.strerror}; check the path") from None
     return path
 
 

@@ -1,20 +1,27 @@
 """What concerns every request on the wire: pacing, counting, total time, size cap, clock. Unseen by vendor folders."""
 
-import ssl
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import anyio
+import anyio.lowlevel
 import httpx
 import msgspec
 
 from exporter.errors import Reason, SourceUnintelligible, SourceUnreachable
 from exporter.vendorkit.clock import VendorClock
+from exporter.vendorkit.failures import place_of, unreachable
 
-USER_AGENT = "vendor-alert-exporter"
+# Chunks of an answer that may be of any size; the others have to have so many bytes each.
+MOST_SMALL_CHUNKS = 10_000
+LEAST_CHUNK_BYTES = 1024
+# Bytes that are decompressed before everybody else has a turn.
+INFLATED_AT_ONCE = 256 * 1024
+# Chunks that are read before everybody else has a turn.
+CHUNKS_AT_ONCE = 64
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -36,12 +43,12 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self,
         wrapped: httpx.AsyncBaseTransport,
         *,
-        clock: VendorClock,
         timeout: timedelta,
         max_bytes: int,
-        max_concurrency: int,
-        take_permit: Callable[[], Awaitable[None]],
-        observe: Callable[[Attempt], None],
+        max_concurrency: int = 1,
+        clock: VendorClock | None = None,
+        take_permit: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+        observe: Callable[[Attempt], None] = lambda _attempt: None,
     ) -> None:
         self._wrapped = wrapped
         self._clock = clock
@@ -64,19 +71,18 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             with anyio.fail_after(self._timeout):
                 response = await self._wrapped.handle_async_request(request)
                 code = str(response.status_code)
-                self._clock.hear(response.headers.get("date"))
+                if self._clock is not None:
+                    self._clock.hear(response.headers.get("date"))
                 try:
                     return await self._whole(response, request)
                 finally:
                     with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                         await response.aclose()
         except TimeoutError:
-            raise SourceUnreachable(f"no complete answer within {self._timeout:g} s", reason=Reason.TIMEOUT) from None
-        except httpx.TimeoutException as error:
-            raise SourceUnreachable(f"no answer in time ({type(error).__name__})", reason=Reason.TIMEOUT) from error
+            said = f"no complete answer from {place_of(request.url)} within {self._timeout:g} s"
+            raise SourceUnreachable(said, reason=Reason.TIMEOUT) from None
         except (httpx.TransportError, OSError) as error:
-            # A server that refuses our certificate says so when we read, which httpx passes on as it comes.
-            raise _unreachable(error) from error
+            raise unreachable(error, place_of(request.url)) from error
         finally:
             endpoint = request.extensions.get("endpoint", "other")
             self._observe(Attempt(endpoint, code, anyio.current_time() - started))
@@ -89,17 +95,20 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         elif encoding not in {"", "identity"}:
             raise SourceUnintelligible(f"the answer is encoded as {encoding[:20]!r}, which was not asked for")
         body = bytearray()
-        received = 0
+        received = chunks = 0
         stream: Any = aiter(response.stream)  # type: ignore[arg-type]
         try:
             async for chunk in stream:
                 received += len(chunk)
-                if inflate is not None:
-                    try:
-                        chunk = inflate.decompress(chunk, self._max_bytes + 1 - len(body))  # noqa: PLW2901
-                    except zlib.error:
-                        raise SourceUnintelligible("the answer is not compressed as it says") from None
-                body += chunk
+                chunks += 1
+                if chunks % CHUNKS_AT_ONCE == 0:
+                    await anyio.lowlevel.checkpoint()
+                    if chunks > MOST_SMALL_CHUNKS + received // LEAST_CHUNK_BYTES:
+                        raise SourceUnintelligible(f"the answer comes in chunks of {received // chunks} bytes")
+                if inflate is None:
+                    body += chunk
+                else:
+                    await self._inflate(inflate, chunk, body)
                 if received > self._max_bytes or len(body) > self._max_bytes:
                     raise SourceUnintelligible(
                         f"the answer is larger than {self._max_bytes} bytes", reason=Reason.TOO_LARGE
@@ -112,53 +121,27 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _ABOUT_THE_BODY]
         return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=request)
 
+    async def _inflate(self, inflate: "zlib._Decompress", chunk: bytes, body: bytearray) -> None:
+        """Adds a compressed chunk to the body, up to just beyond its limit, with a turn for everybody now and then."""
+        while True:
+            try:
+                part = inflate.decompress(chunk, min(INFLATED_AT_ONCE, self._max_bytes + 1 - len(body)))
+            except zlib.error:
+                raise SourceUnintelligible("the answer is not compressed as it says") from None
+            body += part
+            chunk = inflate.unconsumed_tail
+            if len(part) < INFLATED_AT_ONCE or len(body) > self._max_bytes:
+                return
+            await anyio.lowlevel.checkpoint()
+
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._wrapped.aclose()
 
 
+def no_cookies() -> CookieJar:
+    """A jar that takes none: each would be sent back for the life of the process, and there may be ever new ones."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
 _ABOUT_THE_BODY = {b"content-encoding", b"content-length", b"transfer-encoding"}
-
-
-def _unreachable(error: httpx.TransportError | OSError) -> SourceUnreachable:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "handshake failed"
-            return SourceUnreachable(f"TLS: {why}", reason=Reason.TLS)
-        cause = cause.__cause__ or cause.__context__
-    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "[SSL" in str(error):
-        return SourceUnreachable("TLS: the handshake failed", reason=Reason.TLS)
-    words: dict[type[Exception], str] = {
-        httpx.ConnectError: "cannot connect",
-        httpx.ReadError: "the connection broke while reading the answer",
-        httpx.WriteError: "the connection broke while sending",
-        httpx.RemoteProtocolError: "the connection ended before the answer was complete",
-        httpx.ProxyError: "the proxy refused",
-    }
-    return SourceUnreachable(words.get(type(error), type(error).__name__), reason=Reason.CONNECTION)
-
-
-def proxy_for(url: str, setting: str | None) -> str | None:
-    """The proxy to use for a URL: the setting, `none` for none, else what the proxy environment variables say."""
-    if setting is not None:
-        return None if setting.lower() == "none" else setting
-    parsed = httpx.URL(url)
-    if proxy_bypass(parsed.netloc.decode()):
-        return None
-    proxies = getproxies()
-    found = proxies.get(parsed.scheme) or proxies.get("all")
-    return checked_proxy(found) if found else None
-
-
-def checked_proxy(url: str) -> str:
-    """The URL of a proxy, or `none`; raises ValueError, which repeats nothing of what may hold a password."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if url.lower() != "none" and not (parsed.scheme in {"http", "https"} and parsed.host):
-        raise ValueError(
-            "must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters percent-encoded, or none"
-        )
-    return url

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from math import isclose
 from pathlib import Path
@@ -55,10 +55,12 @@ def answers(url: str) -> bool:
         return False
 
 
-def scrape_config(folder: Path, exporter: int) -> Path:
+def scrape_config(folder: Path, exporter: int, settings: Mapping[str, Any] | None = None) -> Path:
+    """Write what the store is to scrape, with further settings of the store, and return the file."""
     job = {"job_name": "scraped", "static_configs": [{"targets": [f"127.0.0.1:{exporter}"]}]}
-    file = folder / "scrape.yml"
-    file.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
+    content = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]} | dict(settings or {})
+    file = folder / f"scrape-{len(list(folder.glob('scrape-*')))}.yml"
+    file.write_text(yaml.safe_dump(content))
     return file
 
 
@@ -74,10 +76,12 @@ def victoria_metrics(folder: Path, exporter: int) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter: int, name: str = "prometheus", *options: str) -> Iterator[tuple[str, str]]:
+def prometheus(
+    folder: Path, exporter: int, name: str = "prometheus", *options: str, settings: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, str]]:
     """A Prometheus that scrapes; its URL, and where it takes pushes if its options say so."""
     url = f"127.0.0.1:{free_port()}"
-    config = f"--config.file={scrape_config(folder, exporter)}"
+    config = f"--config.file={scrape_config(folder, exporter, settings)}"
     storage = f"--storage.tsdb.path={folder / name}"
     with running(program(name), config, storage, f"--web.listen-address={url}", *options):
         wait_until(lambda: answers(f"http://{url}/-/ready"), 30, every=0.1)
@@ -87,6 +91,24 @@ def prometheus(folder: Path, exporter: int, name: str = "prometheus", *options: 
 def prometheus_with_receiver(folder: Path, exporter: int) -> AbstractContextManager[tuple[str, str]]:
     """A Prometheus that takes pushes, which Debian's cannot."""
     return prometheus(folder, exporter, "prometheus-3", "--web.enable-otlp-receiver")
+
+
+def prometheus_with_utf8(folder: Path, exporter: int) -> AbstractContextManager[tuple[str, str]]:
+    """The same, but it keeps every character of a pushed name, and asks for names in UTF-8 when it scrapes."""
+    settings = {
+        "global": {"scrape_interval": "1s", "metric_name_escaping_scheme": "allow-utf-8"},
+        "otlp": {"translation_strategy": "NoUTF8EscapingWithSuffixes"},
+    }
+    return prometheus(folder, exporter, "prometheus-3", "--web.enable-otlp-receiver", settings=settings)
+
+
+def prometheus_with_escaping(folder: Path, exporter: int) -> AbstractContextManager[tuple[str, str]]:
+    """The same, but it asks for escaped names when it scrapes."""
+    settings = {
+        "global": {"scrape_interval": "1s", "metric_name_escaping_scheme": "underscores"},
+        "otlp": {"translation_strategy": "UnderscoreEscapingWithSuffixes"},
+    }
+    return prometheus(folder, exporter, "prometheus-3", "--web.enable-otlp-receiver", settings=settings)
 
 
 def series(url: str, job: str) -> Series:
@@ -114,7 +136,9 @@ def are_same(one: Series, other: Series) -> bool:
 
 
 @pytest.mark.parametrize(
-    "receiver", [victoria_metrics, prometheus_with_receiver], ids=["VictoriaMetrics", "Prometheus"]
+    "receiver",
+    [victoria_metrics, prometheus_with_receiver, prometheus_with_utf8, prometheus_with_escaping],
+    ids=["VictoriaMetrics", "Prometheus", "Prometheus-UTF8", "Prometheus-escaping"],
 )
 def test_every_series_pushed_equals_the_one_scraped(receiver: Any, tmp_path: Path) -> None:
     port = free_port()

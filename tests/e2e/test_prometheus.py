@@ -241,8 +241,9 @@ def test_rules_are_sped_up_in_every_place() -> None:
     assert not re.findall(r"\[\d+[mhd]\]|offset \d+[mhd]|for: \d+[mhd]", text)
 
 
-def test_alerts_fire_and_clear_and_every_query_has_data(tmp_path: Path) -> None:
-    prometheus_command = program("prometheus")
+@pytest.mark.parametrize("version", ["prometheus", "prometheus-3"])
+def test_alerts_fire_and_clear_and_every_query_has_data(version: str, tmp_path: Path) -> None:
+    prometheus_command = program(version)
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(OWN))
     port, prometheus_port = free_port(), free_port()

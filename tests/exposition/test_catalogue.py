@@ -59,6 +59,7 @@ LABELS = {
     "vendor_source_unmapped_values_total": "field",
     "vendor_source_clock_offset_seconds": "",
     "vendor_exporter_build_info": "version revision python_version",
+    "vendor_exporter_log_lines_dropped_total": "",
     "vendor_exporter_config_last_reload_successful": "",
     "vendor_exporter_config_last_reload_success_timestamp_seconds": "",
     "vendor_otlp_exports_total": "signal",

@@ -205,7 +205,7 @@ def test_a_request_that_would_be_refused_again_is_dropped(protocol: str, pushes:
 ODD = {
     "no OTLP receiver answers with text/html": Reply(headers={"content-type": "text/html"}, body=b"<html>Log in"),
     "the answer is not an OTLP receiver's": Reply(body=b"\xff"),
-    "too long": Reply(body=b"x" * 100_000),
+    "larger than 65536 bytes": Reply(body=b"x" * 100_000),
     "HTTP 302": Reply(status=302, headers={"location": "/login"}),
 }
 

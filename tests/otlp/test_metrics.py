@@ -78,6 +78,20 @@ def test_what_grows_and_what_can_be_added_up_are_sums_since_the_start_and_the_re
     assert {point.time_unix_nano for point in (*opened.sum.data_points, *oldest.gauge.data_points)} == {123}
 
 
+def test_the_series_of_a_source_whose_counters_begin_again_have_a_new_start() -> None:
+    began = NOW - timedelta(minutes=5)
+    snapshot = a_snapshot(a_polled_state(name="old"), a_polled_state(name="new", counts_from=began))
+
+    found = {metric.name: metric for metric in metrics_of(parcels(snapshot)[0])}
+
+    for points in (
+        found["vendor.alerts.opened"].sum.data_points,
+        found["vendor.alert.open.duration"].histogram.data_points,
+    ):
+        since = {point.attributes[0].value.string_value: point.start_time_unix_nano for point in points}
+        assert since == {"old": int(STARTED.timestamp()) * 10**9, "new": int(began.timestamp()) * 10**9}
+
+
 def test_a_large_snapshot_comes_in_requests_that_receivers_take() -> None:
     info = [("critical", str(number), "disk full", "disks", "host", "2") for number in range(2 * MOST_POINTS)]
     snapshot = a_snapshot(a_polled_state(alerts=AlertCounts(info=info)))

@@ -11,6 +11,7 @@ from exporter.app import push_for
 from exporter.errors import ConfigError
 from exporter.exposition.sender import Destination
 
+FILES = ("ca.pem", "cert.pem", "key.pem")
 SOURCES = {"a": {"vendor": "key_astrom", "endpoint": "http://127.0.0.1:1", "auth": {"api_token": "t"}}}
 
 
@@ -58,7 +59,10 @@ def test_each_signal_is_pushed_if_it_is_wanted(file: Path) -> None:
     assert signals(logs=True, metrics=False) == ["logs"]
 
 
-def test_standard_variables_say_what_is_not_configured(file: Path) -> None:
+def test_standard_variables_say_what_is_not_configured(file: Path, tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).touch()
+
     to = destination(
         file,
         {"headers": {"x-mine": "m"}},
@@ -67,15 +71,19 @@ def test_standard_variables_say_what_is_not_configured(file: Path) -> None:
         OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20b,x-mine=other",
         OTEL_EXPORTER_OTLP_TIMEOUT="2500",
         OTEL_EXPORTER_OTLP_COMPRESSION="none",
-        OTEL_EXPORTER_OTLP_CERTIFICATE="/ca.pem",
-        OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE="/cert.pem",
-        OTEL_EXPORTER_OTLP_CLIENT_KEY="/key.pem",
+        OTEL_EXPORTER_OTLP_CERTIFICATE=str(tmp_path / "ca.pem"),
+        OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=str(tmp_path / "cert.pem"),
+        OTEL_EXPORTER_OTLP_CLIENT_KEY=str(tmp_path / "key.pem"),
     )
 
     assert (to.protocol, to.url, to.plain) == ("grpc", "https://c:4317", False)
     assert to.headers() == {"authorization": "Bearer b", "x-mine": "m"}
     assert (to.timeout_seconds, to.compressed) == (2.5, False)
-    assert (to.ca_file, to.cert_file, to.key_file) == ("/ca.pem", "/cert.pem", "/key.pem")
+    assert [Path(f"{each}").name for each in (to.ca_file, to.cert_file, to.key_file)] == [
+        "ca.pem",
+        "cert.pem",
+        "key.pem",
+    ]
 
 
 @pytest.mark.parametrize("number", ["", "-1", "1.5", "soon", "9" * 13, "9" * 5000])
@@ -139,6 +147,36 @@ def test_a_host_without_a_scheme_is_reached_by_tls_unless_told_otherwise(file: P
     assert destination(file, {}, **given, OTEL_EXPORTER_OTLP_INSECURE="true").plain
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318", "must be a URL such as https://api.example.com"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector/v1/logs", "must be a URL such as https://api.example.com"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://c", "URL scheme should be 'http' or 'https'"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "must be http/protobuf or grpc"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "must be http/protobuf or grpc"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "must be gzip or none"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere", "there is no such file; check the path"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/", "cannot read the file named there: it is a directory"),
+    ],
+)
+def test_a_standard_variable_is_checked_as_its_key_is_and_named(
+    variable: str, value: str, problem: str, file: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(file, {"logs": True}, **{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", variable: value})
+
+    [said] = caught.value.problems
+    assert said.startswith(f"{variable}: {problem}")
+
+
+def test_a_standard_variable_that_nothing_uses_is_not_checked(file: Path) -> None:
+    wrong = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}
+
+    assert loaded(file, {}, **wrong).destinations() == []
+    assert loaded(file, {"protocol": "grpc"}, OTEL_EXPORTER_OTLP_ENDPOINT="c:4317", OTEL_EXPORTER_OTLP_PROTOCOL="x")
+
+
 def test_headers_from_a_file_are_read_again_and_never_shown(file: Path, tmp_path: Path) -> None:
     headers = tmp_path / "headers"
     headers.write_text("Authorization: Bearer canary-1\nx-tenant: a:b\n")
@@ -165,7 +203,7 @@ def test_headers_from_a_file_are_read_again_and_never_shown(file: Path, tmp_path
         ({"interval": 0}, "otlp.interval: must be longer than 0 s"),
         ({"headers_file": "nowhere"}, "otlp.headers_file: cannot read the file"),
         ({"headers_file": "exporter.yaml"}, "otlp.headers_file: the file must have one `name: value` per line"),
-        ({"headers": {"a": "canary"}, "headers_file": "headers"}, "otlp: headers and headers_file are both given"),
+        ({"headers": {"a": "canary"}, "headers_file": "headers"}, "otlp.headers: is given twice, inline and as a file"),
         ({"endpont": "x"}, "otlp.endpont: unknown key; did you mean `endpoint`?"),
     ],
 )
@@ -180,7 +218,7 @@ def test_a_mistake_is_named(otlp: dict[str, Any], problem: str, file: Path, tmp_
 
 
 def test_an_environment_without_a_file_will_do(file: Path) -> None:
-    file.write_text(yaml.safe_dump({"sources": SOURCES, "otlp": {"headers_file": "gone"}}))
+    file.write_text(yaml.safe_dump({"sources": SOURCES}))
     environ = {
         "VENDOR_ALERT_EXPORTER_OTLP__ENDPOINT": "http://c:4318",
         "VENDOR_ALERT_EXPORTER_OTLP__HEADERS": '{"authorization": "Bearer t"}',

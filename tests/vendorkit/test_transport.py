@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import msgspec
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from exporter.errors import FetchError, Reason, SourceBroken, SourceThrottled, SourceUnreachable
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.http import ATTEMPTS, MOST_VALUES, Http
-from exporter.vendorkit.transport import Attempt, GuardedTransport, proxy_for
+from exporter.vendorkit.network import client_for
+from exporter.vendorkit.transport import CHUNKS_AT_ONCE, Attempt, GuardedTransport
+from exporter.vendors import load_all
 from tests.builders import START
 
 pytestmark = pytest.mark.anyio
@@ -310,11 +313,75 @@ async def test_no_more_requests_are_under_way_than_allowed() -> None:
     assert most == 2
 
 
-def test_a_proxy_comes_from_the_setting_else_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
-    monkeypatch.setenv("no_proxy", "internal.test")
+class Flood(httpx.AsyncByteStream):
+    """Sends the same chunk for ever, and waits for nobody."""
 
-    assert proxy_for("https://api.test/x", None) == "http://proxy.test:3128"
-    assert proxy_for("https://internal.test/x", None) is None
-    assert proxy_for("https://api.test/x", "none") is None
-    assert proxy_for("https://api.test/x", "http://other.test:1") == "http://other.test:1"
+    def __init__(self, chunk: bytes) -> None:
+        self.chunk, self.sent = chunk, 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            self.sent += 1
+            yield self.chunk
+
+
+@pytest.mark.parametrize(
+    ("chunk", "reason"), [(b"x", Reason.BAD_RESPONSE), (b"", Reason.BAD_RESPONSE), (b"x" * 4096, Reason.TOO_LARGE)]
+)
+async def test_a_body_without_end_ends_the_request_and_meanwhile_everybody_has_a_turn(
+    chunk: bytes, reason: Reason
+) -> None:
+    flood, turns = Flood(chunk), 0
+    http, _ = http_for(Script(httpx.Response(200, stream=flood)), max_bytes=100_000_000)
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(neighbour)
+        with pytest.raises(FetchError) as caught:
+            await ask(http)
+        tasks.cancel_scope.cancel()
+
+    assert caught.value.reason is reason
+    assert flood.sent <= 100_000
+    assert turns >= flood.sent // CHUNKS_AT_ONCE
+
+
+@pytest.mark.parametrize("size", [1, 100])
+async def test_an_answer_written_row_by_row_is_read(size: int) -> None:
+    body = b"[%s0]" % (b"0," * 4000)
+    chunks = [body[place : place + size] for place in range(0, len(body), size)]
+    http, _ = http_for(Script(httpx.Response(200, stream=Stream(*chunks))), max_bytes=100_000)
+
+    assert len(await ask(http)) == 4001
+
+
+async def test_cookies_are_neither_kept_nor_sent_back() -> None:
+    asked: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers)
+        return httpx.Response(200, headers={"Set-Cookie": f"track{len(asked)}=x; Path=/"}, content=b"{}")
+
+    vendor = load_all()["key_astrom"]
+    client = client_for(
+        vendor,
+        vendor.config.model_validate(
+            {"vendor": "key_astrom", "endpoint": "http://vendor.test", "auth": {"api_token": "a-token"}}
+        ),
+        network=httpx.MockTransport(answer),
+        clock=VendorClock(lambda: START, anyio.current_time),
+        take_permit=anyio.lowlevel.checkpoint,
+        observe=lambda _attempt: None,
+    )
+    http = Http(client, "http://vendor.test")
+    for _ in range(3):
+        await ask(http)
+
+    assert len(asked) == 3
+    assert not any("cookie" in headers for headers in asked)
+    assert not client.cookies

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -104,3 +105,23 @@ def test_an_operation_and_the_notice_of_the_same_row_have_keys_of_their_own() ->
     assert notice is not None
     assert notice.suppressed == "shielded"
     assert notice.key != operation_from("1", row, ZONE).key
+
+
+@pytest.mark.parametrize(
+    ("created", "at"),
+    [
+        (datetime(2026, 10, 24, 12, 0, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        (datetime(2026, 10, 25, 0, 29, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        (datetime(2026, 10, 25, 0, 45, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),
+        (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),
+    ],
+)
+def test_in_the_hour_that_comes_twice_a_row_is_not_older_than_its_alert(created: datetime, at: datetime) -> None:
+    key = f"{created.timestamp():.0f}4410021"
+    row = a_row(operate="ANOMALY_NOTICE", create_time="2026-10-25 02:30:00")
+
+    operation = operation_from(key, row, ZoneInfo("Europe/Berlin"))
+    notice = notice_from_row(key, row, ZoneInfo("Europe/Berlin"))
+
+    assert notice is not None
+    assert (operation.at, notice.at) == (at, at)

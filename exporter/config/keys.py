@@ -1,0 +1,270 @@
+"""Everything an operator can set: the models, with their documentation."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+
+from exporter.exposition.otel_settings import Otlp
+from exporter.model.owners import OwnerRule
+from exporter.vendorkit.contract import SourceConfig, Tuning
+from exporter.vendorkit.secret import Secret
+from exporter.vendorkit.settings import Duration, ExistingFile, Items, Settings
+
+PREFIX = "VENDOR_ALERT_EXPORTER_"
+
+# What the name of a source must match.
+NAME = "[a-zA-Z0-9][a-zA-Z0-9_-]*"
+
+
+def address_from(text: Any) -> tuple[str, int] | None:
+    """Returns host (empty for all interfaces) and port of `:10877` or `[::]:10877`, None for `none`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text == "none":
+        return None
+    found = re.fullmatch(r"(?:\[([\w:.%]+)\]|([\w.-]*)):([0-9]{1,5})", text) if isinstance(text, str) else None
+    if not found or int(found[3]) > 65535 or not _can_be_looked_up(found[2] or ""):
+        port = f"; did you mean `:{text}`?" if re.fullmatch("[0-9]{1,5}", str(text)) else ""
+        raise ValueError(f"must be :PORT, HOST:PORT, [IPV6]:PORT, or none for no listening port{port}")
+    return found[1] or found[2] or "", int(found[3])
+
+
+def _can_be_looked_up(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:  # of a..b, for example
+        return False
+    return True
+
+
+def _address(text: Any) -> Any:
+    address_from(text)
+    return text
+
+
+def _telemetry_path(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text == "/-" or text.startswith("/-/"):
+        raise ValueError("must be a path like /metrics: starting with /, not / alone and not below /-/")
+    return text
+
+
+class Web(Settings):
+    """The HTTP endpoint."""
+
+    listen_address: Annotated[str, BeforeValidator(_address)] = ":10877"
+    """`:PORT` for all interfaces, `HOST:PORT`, `[IPV6]:PORT`, or `none` for no listening port."""
+    telemetry_path: Annotated[str, AfterValidator(_telemetry_path)] = "/metrics"
+    """Path of the metrics."""
+    config_file: ExistingFile | None = None
+    """TLS and basic authentication, in the format of the Prometheus exporter-toolkit."""
+    enable_lifecycle: bool = False
+    """Allow `POST /-/reload`."""
+
+
+class Watching(Settings):
+    """How the configuration itself is read."""
+
+    enable_auto_reload: bool = False
+    """Watch the file and the files it names, by their content, and reload when they change, as SIGHUP does."""
+
+
+class Level(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class Format(StrEnum):
+    LOGFMT = "logfmt"
+    JSON = "json"
+
+
+def _level(text: Any) -> Any:
+    return {"warning": "warn"}.get(text.lower(), text.lower()) if isinstance(text, str) else text
+
+
+class Log(Settings):
+    """The log on standard error."""
+
+    level: Annotated[Level, BeforeValidator(_level)] = Level.INFO
+    """The least severe level shown."""
+    format: Format = Format.LOGFMT
+    """`logfmt` or one JSON object per line."""
+
+
+class Grouping(StrEnum):
+    """Extra labels that an alert can give to the metrics about alerts."""
+
+    NAME = "name"
+    POLICY = "policy"
+    RESOURCE_TYPE = "resource_type"
+    PROVIDER = "provider"
+    NAMESPACE = "namespace"
+
+
+def _pattern(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+
+
+# A regular expression that must match a whole value.
+Pattern = Annotated[re.Pattern[str], BeforeValidator(_pattern)]
+
+
+class Owner(Settings):
+    """Who is responsible for the alerts that match."""
+
+    owner: str = Field(min_length=1, max_length=128)
+    """Value of the label `owner`."""
+    match: dict[Literal["name", "policy", "resource_type", "provider", "namespace", "source"], Pattern]
+    """Regular expressions of whole values, all of which must match: of the labels of `group_by`, and of `source`."""
+
+
+class Metrics(Settings):
+    """What the metrics show."""
+
+    group_by: Items[Grouping] = []
+    """Extra labels from alerts."""
+    group_limit: int = Field(default=100, ge=1)
+    """Distinct label sets per family and source; the rest is summed into `other`, totals stay exact."""
+    owners: list[Owner] = []
+    """Who is responsible: the label `owner` names the first that matches an alert, else `unowned`."""
+    alert_info: bool = False
+    """One series per open alert, for tables and for routing each alert through Alertmanager."""
+    alert_info_limit: int = Field(default=500, ge=1)
+    """Per source: most severe first, then newest; the rest is counted in `vendor_alert_info_omitted`."""
+    stale_after: Duration = timedelta(minutes=5)
+    """Gauges of a source that has not succeeded for so long (at least 3 intervals) are withdrawn."""
+
+    @field_validator("group_by")
+    @classmethod
+    def _once(cls, value: list[Grouping]) -> list[Grouping]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a label twice; name each once")
+        return value
+
+    def owner_rules(self) -> tuple[OwnerRule, ...]:
+        """Returns who is responsible for an alert, as `owner_of` takes it."""
+        return tuple(OwnerRule(owner=each.owner, match=dict(each.match.items())) for each in self.owners)
+
+
+class Shard(Settings):
+    """Which part of the sources this process polls, where several share them. Every source belongs to one shard."""
+
+    index: int | None = Field(default=None, ge=0)
+    """This shard, from 0; unset, the number at the end of the host name, as a StatefulSet gives it."""
+    total: int = Field(default=1, ge=1, le=1024)
+    """How many shards share the sources, each by the same configuration."""
+
+    @model_validator(mode="after")
+    def _within(self) -> "Shard":
+        if self.index is not None and self.index >= self.total:
+            raise ValueError(f"index must be below total, which is {self.total}")
+        return self
+
+    def number(self, host: str) -> int:
+        """This shard's number; raises ValueError if neither `index` nor the host's name tells it."""
+        if self.index is not None or self.total == 1:
+            return self.index or 0
+        ordinal = re.search(r"-([0-9]+)$", host)
+        if ordinal is None or int(ordinal[1]) >= self.total:
+            raise ValueError(f"no index, and the host name {host!r} does not end with one below total; set shard.index")
+        return int(ordinal[1])
+
+
+class Config(Settings):
+    """The whole configuration; each source carries `defaults` merged in, and a timeout within its interval."""
+
+    config: Watching = Watching()
+    web: Web = Web()
+    log: Log = Log()
+    metrics: Metrics = Metrics()
+    otlp: Otlp = Field(default_factory=Otlp)
+    shard: Shard = Shard()
+    defaults: Tuning = Tuning()
+    """What holds for every source that does not say otherwise."""
+    sources: dict[str, SourceConfig] = {}
+    """What is polled, each source under a unique name: `[a-zA-Z0-9]`, then `[a-zA-Z0-9_-]*`."""
+    _file: Path | None = PrivateAttr(None)
+    _warnings: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, data: Any) -> Any:
+        return cls.with_defaults(data)
+
+    @classmethod
+    def with_defaults(cls, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Returns the document with `defaults` in every source, and without sections that are empty."""
+        # A section whose keys are all commented out reads as null.
+        said = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        defaults, sources = said.get("defaults"), said.get("sources")
+        if isinstance(defaults, dict) and isinstance(sources, dict):
+            known = {key: value for key, value in defaults.items() if key in Tuning.model_fields}
+            said["sources"] = {
+                name: merged(known, own) if isinstance(own, dict) else own for name, own in sources.items()
+            }
+        return said
+
+    @classmethod
+    def sections(cls) -> dict[str, type[Settings]]:
+        """Returns the sections whose keys are the same for everybody."""
+        kinds = ((name, field.annotation) for name, field in cls.model_fields.items())
+        return {name: kind for name, kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is legal and probably wrong, each as `path.in.file: what; what to do`."""
+        return self._warnings
+
+    def files(self) -> tuple[Path, ...]:
+        """Returns the configuration file, and every file that it, a variable or a flag names."""
+        named = (value.file if isinstance(value, Secret) else value for _, value in values_in(self))
+        return tuple(dict.fromkeys(file for file in (self._file, *named) if isinstance(file, Path)))
+
+
+def values_in(setting: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields every single value, with the path of its key."""
+    if isinstance(setting, Settings | dict):
+        for key, value in setting.items() if isinstance(setting, dict) else setting:
+            yield from values_in(value, (*path, str(key)))
+    else:
+        yield path, setting
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Returns `over` over `base`, maps key by key."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {key: merged(base.get(key), value) for key, value in over.items()}
+
+
+# Every flag that is a setting, and where that setting stands; its variable is named by the same rule as all others.
+FLAGS: dict[str, tuple[str, str]] = {
+    "config.enable-auto-reload": ("config", "enable_auto_reload"),
+    "web.listen-address": ("web", "listen_address"),
+    "web.telemetry-path": ("web", "telemetry_path"),
+    "web.config.file": ("web", "config_file"),
+    "web.enable-lifecycle": ("web", "enable_lifecycle"),
+    "log.level": ("log", "level"),
+    "log.format": ("log", "format"),
+    "shard.index": ("shard", "index"),
+    "shard.total": ("shard", "total"),
+}
+
+
+def variable_for(flag: str) -> str:
+    """Returns the environment variable that says the same as a flag."""
+    return PREFIX + flag.replace(".", "__").replace("-", "_").upper()
