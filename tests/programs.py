@@ -33,7 +33,6 @@ BROUGHT_BY = {
     "kubeconform": GO,
     "kustomize": GO,
     "pint": GO,
-    "po-lint": GO,
     "prometheus-3": GO,
     "promtool-3": GO,
     "chromium": "Debian's package chromium",

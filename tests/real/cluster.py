@@ -18,7 +18,7 @@ from tests.programs import program
 
 # Whatever asks for less than this level is refused or warned of, in every namespace.
 LEVEL = "restricted"
-# Kinds of operators that the chart knows; here they take anything, as po-lint judges what the monitors hold.
+# Kinds of operators that the chart knows; here they take anything.
 CUSTOM = {
     "ServiceMonitor": "monitoring.coreos.com/v1",
     "PodMonitor": "monitoring.coreos.com/v1",

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.deploy.charts import EXAMPLES, Manifest, example, of_kind, render
 from tests.deploy.queries import RULES, alerts
 from tests.programs import program
 
@@ -36,10 +35,3 @@ def test_pint_finds_nothing_wrong_with_the_rules(tmp_path: Path) -> None:
     said = run("pint", "--offline", "--no-color", "lint", "--fail-on=info", ".", cwd=tmp_path)
 
     print(f"pint: {said.strip().splitlines()[-1]}")
-
-
-def test_the_prometheus_operator_knows_every_field_of_what_it_is_given(tmp_path: Path) -> None:
-    found: list[Manifest] = []
-    for name in EXAMPLES:
-        found += of_kind(render(example(name)), "ServiceMonitor", "PodMonitor", "PrometheusRule")
-    assert {each["kind"] for each in found} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
