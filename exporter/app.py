@@ -23,10 +23,12 @@ from exporter.config import Config, Metrics, address_from
 from exporter.errors import ConfigError
 from exporter.exposition.port import Limits, Port, descriptors
 from exporter.exposition.prometheus import Exposition, Renderer
+from exporter.exposition.recent import LastHour
 from exporter.exposition.web import Shown, Site
 from exporter.exposition.webconfig import WebConfig
 from exporter.fleet import Fleet, Watch, own_now, problems_of
 from exporter.healthfile import HealthFile
+from exporter.model.facts import Fact
 from exporter.model.snapshot import ReloadState, Snapshot
 from exporter.sharding import shard_of
 from exporter.signals import Signals
@@ -62,6 +64,7 @@ class Daemon:
         self._reloading = anyio.Lock()
         self._reader = ThreadPoolExecutor(1, "reload")
         self._news = anyio.Event()
+        self._last_hour = LastHour()
         self._push = push_for(config)
         self._shown = Shown(*self._rendered())
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -188,7 +191,7 @@ class Daemon:
         return config
 
     def _not_reloaded(self, problems: Sequence[str]) -> str:
-        self._reloaded = msgspec.structs.replace(self._reloaded, successful=False)
+        self._reloaded = msgspec.structs.replace(self._reloaded, successful=False, problems=problems)
         self._publish()
         log.error("reload failed, the old configuration stays: %s", "; ".join(problems))
         return "\n".join(problems)
@@ -229,15 +232,22 @@ class Daemon:
             await anyio.to_thread.run_sync(self._health_file.renew, self._stuck())
 
     def _rendered(self) -> tuple[Snapshot, Exposition]:
+        moment = time.monotonic()  # the event loop's clock
+        sources = [watch.book.state for watch in self._fleet.watches.values()]
         snapshot = Snapshot(
             at=own_now(),
-            moment=time.monotonic(),  # the event loop's clock
-            sources=[watch.book.state for watch in self._fleet.watches.values()],
+            moment=moment,
+            sources=sources,
             group_by=self._config.metrics.group_by,
             owned=bool(self._config.metrics.owners),
             reload=self._reloaded,
             deliveries=self._push.deliveries() if self._push is not None else None,
             log_lines_dropped=logs.dropped(),
+            notices_failed={
+                state.name: self._last_hour.grown(state.name, sum(state.alerts.notice_failures.values()), moment)
+                for state in sources
+                if state.alerts is not None and Fact.NOTICES in state.facts
+            },
         )
         return snapshot, self._renderer.render(snapshot)
 

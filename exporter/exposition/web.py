@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from time import monotonic
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.exposition import landing
 from exporter.exposition.prometheus import Exposition
+from exporter.exposition.status import status_of
 from exporter.exposition.webconfig import WebConfig
 from exporter.model.snapshot import Snapshot
 
@@ -57,6 +59,7 @@ class Site:
             routes=[
                 Route(telemetry_path, self._metrics),
                 Route("/", self._landing),
+                Route("/status", self._status),
                 Route("/-/healthy", self._health),
                 Route("/-/ready", self._readiness),
                 Route("/-/reload", self._reloading, methods=["POST", "PUT"]),
@@ -77,16 +80,17 @@ class Site:
         body = text.body(monotonic(), names=request.query_params.getlist("name[]"), gzipped=gzipped)
         return Response(body, headers=headers)
 
-    async def _landing(self, _: Request) -> Response:
+    async def _landing(self, request: Request) -> Response:
         snapshot, _exposition = self._shown.current
-        headers = {
-            "content-security-policy": landing.CSP,
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "no-referrer",
-            "cache-control": "no-store",
-        }
-        html = landing.page(snapshot, datetime.now(UTC), monotonic(), self._version, self._telemetry_path)
-        return HTMLResponse(html, headers=headers)
+        refreshes = request.query_params.get("refresh") != "off"
+        now, moment = datetime.now(UTC), monotonic()
+        html = landing.page(snapshot, now, moment, self._version, self._telemetry_path, refreshes=refreshes)
+        return HTMLResponse(html, headers=dict(landing.headers(refreshes=refreshes)))
+
+    async def _status(self, _: Request) -> Response:
+        snapshot, _exposition = self._shown.current
+        body = msgspec.json.encode(status_of(snapshot, monotonic(), self._version))
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def _health(self, _: Request) -> Response:
         return _verdict(self._healthy(), "healthy", "the poll loop does not turn")

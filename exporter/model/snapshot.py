@@ -139,10 +139,11 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadState(msgspec.Struct, frozen=True):
-    """How the last reading of the configuration ended, and when it last succeeded."""
+    """How the last reading of the configuration ended, and when it last succeeded; `problems` are for people."""
 
     successful: bool
     succeeded_at: datetime
+    problems: Sequence[str] = ()
 
 
 class Deliveries(msgspec.Struct, frozen=True):
@@ -158,6 +159,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     `group_by` names the extra labels of the alert families; `owned` says whether these have the label `owner`.
     `deliveries` is None where nothing is sent over OTLP. `moment` is `at` by the monotonic clock.
+    `notices_failed` counts those of the last hour, by source.
     """
 
     at: datetime
@@ -168,3 +170,4 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     reload: ReloadState
     deliveries: Deliveries | None = None
     log_lines_dropped: int = 0
+    notices_failed: Mapping[str, int] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.errors import REMEDIES, Reason
+from exporter.errors import Reason
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.occurrence import Occurrence, What
@@ -182,7 +182,7 @@ class SourceBook:
             succeeded=before.succeeded if error else ended,
             last_poll_seconds=poll.duration_seconds,
             next_poll=next_poll,
-            last_error=f"{error} - {REMEDIES[error.reason]}" if error else "",
+            last_error=str(error) if error else "",
             last_reason=error.reason if error else None,
             failures_in_a_row=before.failures_in_a_row + 1 if error else 0,
             polls=before.polls + 1,

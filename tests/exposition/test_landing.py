@@ -3,15 +3,17 @@ import hashlib
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import Reason
-from exporter.exposition.landing import CSP, page
+from exporter.exposition.landing import CSP, headers, page
 from exporter.model.alert import Severity
 from exporter.model.facts import Fact
-from exporter.model.snapshot import SourceState
+from exporter.model.snapshot import Detailed, OpenAlert, ReloadState, Snapshot, SourceState
+from tests.builders import an_alert
 from tests.exposition.states import MOMENT, NOW, a_polled_state, a_snapshot, a_state
 
 
@@ -22,6 +24,7 @@ class Reader(HTMLParser):
         super().__init__()
         self.words: list[str] = []
         self.tags: list[str] = []
+        self.title = ""
         self.feed(html)
         self.text = " ".join(" ".join(self.words).split())
 
@@ -29,75 +32,158 @@ class Reader(HTMLParser):
         self.tags.append(tag)
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1:] != ["style"]:
+        if self.tags[-1:] == ["title"] and not self.title:
+            self.title = data
+        elif self.tags[-1:] != ["style"]:
             self.words.append(data)
 
 
-def read(*sources: SourceState) -> Reader:
-    return Reader(page(a_snapshot(*sources), NOW, MOMENT, "1.2.3", "/metrics"))
+def shown(snapshot: Snapshot) -> Reader:
+    return Reader(page(snapshot, NOW, MOMENT, "1.2.3", "/metrics"))
 
 
-def test_a_source_that_is_up_shows_its_alerts_notices_convergences_and_times() -> None:
-    state = a_polled_state(open_by_severity={Severity.WARNING: 17, Severity.CRITICAL: 2, Severity.INFO: 0})
+def read(*sources: SourceState, **more: Any) -> Reader:
+    return shown(a_snapshot(*sources, **more))
 
-    text = read(state).text
+
+def failing(name: str = "prod", **changes: Any) -> SourceState:
+    given = {"up": False, "last_error": "answered 401", "last_reason": Reason.AUTH, "failures_in_a_row": 2}
+    return a_polled_state(name=name, **given | changes)
+
+
+def test_a_source_that_is_up_shows_its_alerts_its_failed_notices_and_its_times() -> None:
+    counts = {Severity.WARNING: 17, Severity.CRITICAL: 2, Severity.INFO: 0}
+    state = a_polled_state(open_by_severity=counts, details={})
+
+    text = read(state, notices_failed={"prod": 3}).text
 
     assert "1 source: 1 up" in text
-    assert "prod acme ● up 2 critical 17 warning 2 of 7 4 40 anomalies" in text
-    assert "20 s ago 2026-03-01 11:59:40 UTC in 40 s 2026-03-01 12:00:40 UTC" in text
+    assert "prod acme ● up Open alerts 2 critical 17 warning Notices failed in the last hour 3" in text
+    assert "20 s ago 2026-03-01 11:59:40 UTC Next poll in 40 s 2026-03-01 12:00:40 UTC" in text
 
 
-def test_a_failing_source_keeps_its_alerts_and_says_what_happened_and_what_to_do() -> None:
-    failing = a_polled_state(up=False, last_error="answered 401", last_reason=Reason.AUTH, failures_in_a_row=2)
+def test_a_failing_source_keeps_its_alerts_and_says_what_happened_and_what_to_do_once() -> None:
+    text = read(failing()).text
 
-    text = read(failing).text
+    assert "▲ failing auth : answered 401 (2 failures in a row) What to do: check the credentials under auth ;" in text
+    assert text.count("check the credentials") == 1
+    assert "2 critical" in text
 
-    assert "▲ failing 2 critical" in text
-    assert "auth answered 401 2 failures in a row check the credentials under auth ;" in text
+
+def test_one_failure_is_singular() -> None:
+    assert "(1 failure in a row)" in read(failing(failures_in_a_row=1)).text
 
 
-def test_a_stale_source_shows_no_alerts_rather_than_old_ones() -> None:
-    stale = a_polled_state(
-        up=False,
-        last_success=NOW - timedelta(hours=5),
-        succeeded=MOMENT - 18000,
-        last_error="x",
-        last_reason=Reason.TIMEOUT,
-    )
+def test_what_fails_comes_first_and_stands_in_the_title() -> None:
+    stale = failing("a-stale", succeeded=MOMENT - 18_000)
 
-    assert "▲ stale not known" in read(stale).text
+    found = read(a_polled_state(name="a-good"), a_state(name="b-new"), failing("c-bad"), stale)
+
+    assert "4 sources: 1 stale, 1 failing, 1 waiting, 1 up" in found.text
+    assert sorted(["a-good", "b-new", "c-bad", "a-stale"], key=found.text.index) == [
+        "a-stale",
+        "c-bad",
+        "b-new",
+        "a-good",
+    ]
+    assert found.title == "2 failing, 4 open – vendor-alert-exporter"
+
+
+def test_a_stale_source_shows_no_alerts_rather_than_old_ones_and_says_so() -> None:
+    stale = failing(succeeded=MOMENT - 18_000, top_open=[OpenAlert(an_alert(name="disk full"))])
+
+    found = read(stale)
+
+    assert "▲ stale" in found.text
+    assert "Open alerts not known" in found.text
+    assert "Without those of 1 stale source." in found.text
+    assert "disk full" not in found.text
 
 
 def test_a_source_before_its_first_poll_waits_and_knows_nothing() -> None:
     text = read(a_state()).text
 
-    assert "○ waiting not known – –" in text
-    assert "none open" not in text
+    assert "○ waiting Open alerts not known Notices failed in the last hour not known" in text
+    assert "Nothing is known yet." in text
+    assert "None is open" not in text
 
 
 def test_nothing_open_is_said_only_after_a_success() -> None:
-    assert "none open" in read(a_polled_state(open_by_severity={})).text
+    text = read(a_polled_state(open_by_severity={})).text
+
+    assert "none open" in text
+    assert "None is open." in text
 
 
 def test_what_a_source_cannot_supply_is_not_shown_as_zero() -> None:
     state = a_polled_state(facts=frozenset(Fact) - {Fact.NOTICES, Fact.CONVERGENCES})
 
-    assert "2 critical – –" in read(state).text
+    assert "Notices failed in the last hour not known" in read(state).text
 
 
-@given(st.text(), st.text())
-def test_no_text_from_elsewhere_becomes_markup(name: str, error: str) -> None:
-    harmless = read(a_polled_state(up=False, last_error="x", last_reason=Reason.TLS))
+def test_open_alerts_are_listed_with_their_name_owner_source_and_age() -> None:
+    alert = an_alert(name="disk full", started_at=NOW - timedelta(hours=3, minutes=20))
+    state = a_polled_state(top_open=[OpenAlert(alert, "storage")], open_by_severity={Severity.CRITICAL: 2})
 
-    hostile = read(a_polled_state(name=f"<script>{name}", up=False, last_error=f"<b>{error}", last_reason=Reason.TLS))
+    text = read(state).text
+
+    assert "critical disk full 3 h old prod · storage" in text
+    assert "1 more alert is open." in text
+
+
+def test_details_that_fail_or_wait_are_said() -> None:
+    details = {"events": Detailed(failed=1, reason=Reason.PERMISSION), "logs": Detailed(answered=2, waiting=1)}
+
+    text = read(a_polled_state(details=details)).text
+
+    assert "1 detail call of events failed, permission" in text
+    assert "1 alert waits for logs" in text
+
+
+def test_a_failed_reload_stands_above_all_with_its_problems() -> None:
+    reload = ReloadState(False, NOW - timedelta(hours=2), ["sources.<b>: unknown vendor"])
+
+    found = shown(Snapshot(at=NOW, moment=MOMENT, sources=[a_polled_state()], reload=reload))
+
+    assert "The last reload failed The configuration read 2 h ago stays in use." in found.text
+    assert "sources.<b>: unknown vendor" in found.text
+    assert found.text.index("reload failed") < found.text.index("Sources")
+    assert "reload failed" in found.title
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_no_text_from_elsewhere_becomes_markup(name: str, error: str, title: str, owner: str) -> None:
+    def state(**texts: str) -> SourceState:
+        alert = OpenAlert(an_alert(name=f"a{texts['title']}"), f"a{texts['owner']}")
+        return failing(texts["name"], last_error=texts["error"], top_open=[alert])
+
+    harmless = read(state(name="x", error="x", title="x", owner="x"))
+
+    hostile = read(state(name=f"<script>{name}", error=f"<b>{error}", title=f"<i>{title}", owner=f'"><a {owner}'))
 
     assert hostile.tags == harmless.tags
 
 
-def test_the_page_needs_nothing_but_itself() -> None:
+def test_no_text_from_elsewhere_turns_around_what_is_read() -> None:
+    state = failing(last_error="a\u202eb", top_open=[OpenAlert(an_alert(name="c\u2066d"))])
+
+    text = read(state).text
+
+    assert "a\ufffdb" in text
+    assert "c\ufffdd" in text
+
+
+def test_the_page_needs_nothing_but_itself_and_works_below_any_path() -> None:
     html = page(a_snapshot(a_polled_state()), NOW, MOMENT, "1.2.3", "/metrics")
 
-    assert re.findall(r'(?:href|src)="([^"]*)"', html) == ["/metrics", "/-/healthy", "/-/ready"]
+    links = re.findall(r'(?:href|src)="([^"]*)"', html)
+    assert links == ["metrics", "status", "-/healthy", "-/ready", "?refresh=off"]
     style = re.search("<style>(.*)</style>", html, re.DOTALL)
     assert style is not None
     assert base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode() in CSP
+
+
+def test_the_page_asks_again_by_itself_until_it_is_told_not_to() -> None:
+    assert dict(headers(refreshes=True))["refresh"] == "30"
+    assert "refresh" not in dict(headers(refreshes=False))
+    assert 'href="?"' in page(a_snapshot(), NOW, MOMENT, "1", "/metrics", refreshes=False)

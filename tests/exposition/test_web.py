@@ -140,7 +140,7 @@ def test_a_scrape_sees_what_was_shown_last(serve: Serve, shown: Shown) -> None:
         assert "newcomer" in http.get("/").text
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nothing", "/-/reload"])
+@pytest.mark.parametrize("path", ["/", "/status", "/metrics", "/-/healthy", "/-/ready", "/nothing", "/-/reload"])
 def test_head_says_what_get_says_without_the_body(serve: Serve, path: str) -> None:
     with client(serve()) as http:
         get, head = http.get(path), http.head(path)
@@ -161,7 +161,7 @@ def test_the_telemetry_path_can_be_chosen(serve: Serve) -> None:
     with client(serve(telemetry_path="/alerts/metrics")) as http:
         assert http.get("/alerts/metrics").status_code == 200
         assert http.get("/metrics").status_code == 404
-        assert 'href="/alerts/metrics"' in http.get("/").text
+        assert 'href="alerts/metrics"' in http.get("/").text
 
 
 def test_health_and_readiness_name_the_sources_at_fault(serve: Serve) -> None:
@@ -512,3 +512,17 @@ def test_the_landing_page_allows_nothing_but_its_own_style(serve: Serve) -> None
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_status_is_json_that_nobody_keeps(serve: Serve) -> None:
+    with client(serve()) as http:
+        answer = http.get("/status")
+
+    assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("application/json", "no-store")
+    assert answer.json()["sources"][0]["source"] == "prod"
+
+
+def test_the_landing_page_is_refreshed_unless_that_is_switched_off(serve: Serve) -> None:
+    with client(serve()) as http:
+        assert http.get("/").headers["refresh"] == "30"
+        assert "refresh" not in http.get("/?refresh=off").headers
