@@ -177,6 +177,7 @@ class Daemon:
                     return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
             config = self._config
             logs.setup(config.log.level, config.log.format)
+            _log_warnings(config, old.warnings)
             self._follow(config)
             if (config.web, config.otlp) != (old.web, old.otlp):
                 log.warning("changes under `web` and `otlp` take effect after a restart")
@@ -276,6 +277,7 @@ def run(load: Callable[[], Config], signals: Signals, health_file: HealthFile | 
     config = of_this_shard(load())
     logs.setup(config.log.level, config.log.format)
     check(config)
+    _log_warnings(config)
     daemon = Daemon(config, lambda: of_this_shard(load()), health_file)
     port = daemon.port()
 
@@ -293,6 +295,12 @@ def run(load: Callable[[], Config], signals: Signals, health_file: HealthFile | 
     log.info("stopped")
     signals.ignore()
     return 0
+
+
+def _log_warnings(config: Config, known: Sequence[str] = ()) -> None:
+    for warning in config.warnings:
+        if warning not in known:
+            log.warning("configuration: %s", warning)
 
 
 def of_this_shard(config: Config) -> Config:

@@ -1,6 +1,7 @@
 """Flags, environment twins, commands, exit codes: parse, then call one function."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,9 @@ FLAGS: dict[str, dict[str, Any]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot spell is no reason to fail
     try:
         args = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = args.call
@@ -154,6 +158,8 @@ def _check_config(args: argparse.Namespace) -> int:
         app.check(config)
     except ConfigError as error:
         return _refuse(str(error), FAILED)
+    for warning in config.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
     _say(f"the configuration is valid; sources: {', '.join(config.sources)}")
     return OK
 

@@ -41,6 +41,14 @@ def check(path: Path) -> None:
         raise OSError(errno.EFBIG, f"it is larger than {LARGEST // 1024} KiB")
 
 
+def about(path: Path) -> os.stat_result:
+    """Returns what the system knows of a file; links are followed, since Kubernetes swaps them. Raises OSError."""
+    try:
+        return path.stat()
+    except ValueError:  # a name with a NUL in it, or one that the locale cannot spell
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+
+
 def named(text: str) -> str:
     """Returns the name of a file as the system has it, whatever the locale can spell, of a name written in a file."""
     try:

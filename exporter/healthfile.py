@@ -18,7 +18,7 @@ class HealthFile:
     """The file of the daemon that runs with this configuration file, in the folder for temporary files."""
 
     def __init__(self, config_file: Path | None) -> None:
-        key = hashlib.blake2b(str(config_file and config_file.absolute()).encode(), digest_size=8).hexdigest()
+        key = hashlib.blake2b(os.fsencode(f"{config_file and config_file.absolute()}"), digest_size=8).hexdigest()
         self._name = f"vendor-alert-exporter-{os.geteuid()}-{key}"
         self._told = False
 

@@ -1,7 +1,10 @@
 """What an operator can write, what it means, and how mistakes are told."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +75,7 @@ def _vendor(name: str, kind: type[SourceConfig]) -> Vendor:
         labels=LabelSets(severities=(), close_reasons=()),
         endpoints=(),
         resolution=timedelta(seconds=1),
+        requests_per_day=unused,
         vocabulary=Vocabulary(values=frozenset(), ids=frozenset()),
     )
 
@@ -91,6 +95,12 @@ def _load(
 
 def _acme(**changes: Any) -> dict[str, Any]:
     return {"sources": {"a": ACME | changes}}
+
+
+def _sound(document: Any) -> Any:
+    """The document with a password that is long enough wherever it has the short one of ACME."""
+    text = json.dumps(document).replace('"password": "p"', json.dumps({"password": CANARY})[1:-1])
+    return json.loads(text)
 
 
 def _problems(
@@ -298,7 +308,12 @@ def test_a_variable_with_two_underscores_that_names_nothing_is_an_error(tmp_path
 
 
 def test_variables_that_kubernetes_sets_for_a_service_are_ignored(tmp_path: Path) -> None:
-    environ = {"SERVICE_HOST": "10.0.0.1", "PORT_10877_TCP": "tcp://10.0.0.1:10877", "SOURCES": "x"}
+    environ = {
+        "WEB_SERVICE_HOST": "10.0.0.1",
+        "SERVICE_HOST": "10.0.0.1",
+        "PORT_10877_TCP": "tcp://10.0.0.1:10877",
+        "SOURCES": "x",
+    }
 
     assert list(_load(_acme(), tmp_path, environ).sources) == ["a"]
 
@@ -710,3 +725,89 @@ def test_the_page_about_the_configuration_names_every_key_of_every_vendor() -> N
         for kind in _members(vendor.config.model_fields["auth"].annotation):
             for secret in kind.secret_names():
                 assert f"`{secret}` or `{secret}_file`" in page
+
+
+# What is legal and probably wrong.
+
+
+@pytest.mark.parametrize(
+    ("document", "environ", "warning"),
+    [
+        (_acme(timeout="2m"), {}, "sources.a.timeout: is longer than the interval"),
+        (_acme() | {"defaults": {"timeout": "2m"}}, {}, "sources.a.timeout: is longer than the interval"),
+        (_acme(endpoint="http://acme.example"), {}, "sources.a.endpoint: http:// to another host"),
+        (_acme(endpoint="https://acme.REGION.example"), {}, "sources.a.endpoint: REGION stands for a value"),
+        (_acme(auth={"user": "u", "password": "short"}), {}, "sources.a.auth.password: has fewer than 6 characters"),
+        (_acme(auth={"user": "u", "password": "'quoted'"}), {}, "sources.a.auth.password: begins and ends with quotes"),
+        (_acme(), {"WEB_LISTEN_ADDRESS": ":1"}, "VENDOR_ALERT_EXPORTER_WEB_LISTEN_ADDRESS: is ignored"),
+        (_acme(), {"SOURCES_A_AUTH_PASSWORD": "x"}, "VENDOR_ALERT_EXPORTER_SOURCES_A_AUTH_PASSWORD: is ignored"),
+    ],
+)
+def test_what_is_probably_wrong_is_a_warning(
+    document: Any, environ: dict[str, str], warning: str, tmp_path: Path
+) -> None:
+    [said] = _load(_sound(document), tmp_path, environ).warnings
+
+    assert said.startswith(warning)
+    assert CANARY not in said
+
+
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+def test_an_exception_from_the_proxy_that_is_not_understood_is_a_warning(variable: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(json.dumps(_sound(_acme())))
+
+    loaded = config.load(file=file, flags={}, environ={variable: "10.0.0.0/8,::1,10.0.0.0/99"}, vendors=VENDORS)
+
+    assert loaded.warnings == (
+        f"{variable}: 10.0.0.0/99 is neither a host, an address, a range nor `*`, and excepts nothing",
+    )
+
+
+def test_what_is_right_is_no_warning(tmp_path: Path) -> None:
+    environ = {
+        "WEB_SERVICE_HOST": "10.0.0.1",
+        "SERVICE_HOST": "10.0.0.1",
+        "PORT_10877_TCP": "tcp://10.0.0.1:10877",
+        "REVISION": "abc",
+    }
+    local = {
+        "vendor": "acme",
+        "endpoint": "http://127.0.0.1:1",
+        "interval": "5s",
+        "auth": {"user": "u", "password": CANARY},
+    }
+
+    assert _load({"sources": {"a": local}}, tmp_path, environ).warnings == ()
+
+
+def test_the_files_that_are_named_are_known(tmp_path: Path) -> None:
+    for name in ("web.yml", "ca.pem", "password"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "password").write_text(CANARY)
+    document = {"web": {"config_file": "web.yml"}} | _acme(
+        tls={"ca_file": "ca.pem"}, auth={"user": "u", "password_file": "password"}
+    )
+
+    named = _load(document, tmp_path).files()
+
+    assert named == tuple(tmp_path / name for name in ("config.yml", "web.yml", "ca.pem", "password"))
+
+
+def test_a_file_whose_name_the_locale_cannot_spell_is_found(tmp_path: Path) -> None:
+    (tmp_path / "секрет").write_text(CANARY)
+    (tmp_path / "c.yml").write_text(
+        f"sources: {{a: {json.dumps(ACME | {'auth': {'user': 'u', 'password_file': 'секрет'}}, ensure_ascii=False)}}}"
+    )
+    program = (
+        "import sys; from pathlib import Path; from tests.test_config import VENDORS; from exporter import config;"
+        "loaded = config.load(file=Path(sys.argv[1]), flags={}, environ={}, vendors=VENDORS);"
+        "print(loaded.sources['a'].auth.password.read())"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "c.yml"], env=plain, capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == (f"{CANARY}\n", "")

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,30 @@ def test_what_cannot_be_read_is_one_line_that_shows_nothing_of_the_file(tmp_path
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read: No such file or directory"):
         yaml_file.load(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a:\n  b: 1\n\tc: 2\n", "a:\n  - x\n \t- y\n", "\ta: 1\n"])
+def test_a_tab_that_indents_is_called_a_tab(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="a tab stands where the line is indented; indent with spaces"):
+        yaml_file.load(written(tmp_path, text))
+
+
+BOMBS = {
+    "maps": "a: &a {x: 1}\n"
+    + "".join(f"{b}: &{b} {{x: *{a}, y: *{a}, z: *{a}}}\n" for a, b in pairwise("abcdefghijklmnopq")),
+    "lists": "a: &a [1]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopq")),
+    "merges": "a: &a {x: 1}\n"
+    + "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise("abcdefghijklmnopq")),
+    "itself": "a: &a {x: [*a]}\n",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_aliases_that_stand_for_more_than_a_file_can_mean_are_refused(tmp_path: Path, bomb: str) -> None:
+    path = written(tmp_path, BOMBS[bomb])
+
+    with pytest.raises(ConfigError) as raised:
+        yaml_file.load(path)
+
+    [problem] = raised.value.problems
+    assert problem.startswith(f"{path}: ")

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from exporter.config.keys import FLAGS, PREFIX, Config, values_in, variable_for
-from exporter.vendorkit.contract import SourceConfig, Tuning
+from exporter.config.keys import PREFIX, Config, values_in
+from exporter.vendorkit import proxies
+from exporter.vendorkit.contract import Tuning
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.settings import Settings
 
@@ -178,21 +179,13 @@ def warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         for key, doubt in source.doubts():
             yield f"sources.{name}.{key}: {doubt}"
     for variable in environ:
-        if meant := _with_two_underscores(variable.upper()):
-            yield f"{variable}: is ignored; did you mean {meant}, with two underscores between the parts?"
-
-
-def _with_two_underscores(variable: str) -> str:
-    """Returns the variable that was probably meant by one with single underscores; empty if it is none of ours."""
-    rest = variable.removeprefix(PREFIX)
-    if rest == variable or "__" in rest:
-        return ""
-    flags = {variable_for(flag).replace("__", "_"): variable_for(flag) for flag in ("config.file", *FLAGS)}
-    keys = {
-        f"{PREFIX}{section}_{key}".upper(): f"{PREFIX}{section}__{key}".upper()
-        for section, model in Config.sections().items()
-        for key in model.documented()
-    }
-    source = re.fullmatch(rf"SOURCES_(\w+?)_((AUTH|TLS)_\w+|{'|'.join(SourceConfig.documented()).upper()})", rest)
-    key = re.sub("^(AUTH|TLS)_", r"\1__", source[2]) if source else ""
-    return (flags | keys).get(variable, f"{PREFIX}SOURCES__{source[1]}__{key}" if source else "")
+        section, _, key = variable.upper().removeprefix(PREFIX).partition("_")
+        ours = variable.upper().startswith(PREFIX) and section.lower() in Config.model_fields
+        if ours and not re.search(
+            "^_|(^|_)(SERVICE|PORT)(_|$)", key
+        ):  # Kubernetes sets such for a Service of that name
+            yield f"{variable}: is ignored; two underscores part a section from its key: {PREFIX}{section}__{key}"
+    if any(source.proxy is None for source in config.sources.values()):
+        name = "no_proxy" if "no_proxy" in environ else "NO_PROXY"
+        for entry in proxies.not_understood(environ.get(name, "")):
+            yield f"{name}: {entry} is neither a host, an address, a range nor `*`, and excepts nothing"

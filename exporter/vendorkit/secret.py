@@ -90,7 +90,7 @@ class Secret:
         return ""
 
     def _load(self, file: Path) -> None:
-        about = file.stat()  # follows links: Kubernetes swaps a symlink to change all keys of a Secret at once
+        about = files.about(file)
         seen = (about.st_mtime_ns, about.st_ino, about.st_size)
         if seen == self._seen or (self._seen is not None and not stat.S_ISREG(about.st_mode)):  # a pipe is read once
             return
