@@ -267,6 +267,7 @@ async def test_details_that_fail_for_ever_cost_only_their_alert(vendor: str) -> 
     await rig.poll()
     during = rig.watch.book.state
     rig.simulator.broken_details.clear()
+    await rig.polls(20)  # they are asked for ever more rarely
     await settle(rig)
 
     assert during.up

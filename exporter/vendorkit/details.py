@@ -285,7 +285,7 @@ class Follow(Generic[T]):
         self._http = http
         self._limit = config.max_detail_requests
         self._concurrency = config.max_concurrency
-        self._facts = facts
+        self.facts = facts
         self._interval = config.interval
         self._pause = pause or config.interval
         self._is_final = is_final
@@ -347,7 +347,7 @@ class Follow(Generic[T]):
     def reading(self) -> Details:
         """How the calls of this poll went."""
         waiting = max(self.queue.backlog(), self._asked.waiting)
-        return self._asked.reading(self._endpoint, self._facts, waiting=waiting)
+        return self._asked.reading(self._endpoint, self.facts, waiting=waiting)
 
     def end(self) -> None:
         """Forgets what need not be remembered; raises as `raise_if_told_to_wait` does."""

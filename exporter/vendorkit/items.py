@@ -43,25 +43,6 @@ def normalise_all(kind: Kind, items: Iterable[T], convert: Callable[[T], R | Non
     return Normalised(converted, rejected)
 
 
-def normalise_rows(
-    kind: Kind, rows: "Rows[T]", convert: Callable[[T], R | None], key_from: Callable[[Any], str]
-) -> Normalised[R]:
-    """Every row of a list converted; raises `bad_response` where it has rows, and none of them has a readable id."""
-    items, rejected = normalise_all(kind, rows.items, convert)
-    if len(rows) and not items and not any(map(_is_named(key_from), (*rows.items, *rows.bare))):
-        raise SourceUnintelligible("no row of the list has an id that can be read")
-    return Normalised(items, rows.rejected + rejected)
-
-
-def _is_named(key_from: Callable[[Any], str]) -> Callable[[Any], bool]:
-    def is_named(row: Any) -> bool:
-        with suppress(ItemRejected):
-            return bool(key_from(row))
-        return False
-
-    return is_named
-
-
 class Decoded(NamedTuple, Generic[P, T]):
     """A page: its envelope, its items that could be decoded, why others could not, and of these what names them."""
 
@@ -83,12 +64,21 @@ class Rows(Generic[T]):
     def __len__(self) -> int:
         return len(self.items) + len(self.rejected)
 
-    def add(self, page: Decoded[Any, T]) -> None:
-        """Takes in the rows of a page."""
+    def add(self, page: "Decoded[Any, T] | Rows[T]") -> None:
+        """Takes in the rows of a page, or of another list."""
         self.pages += 1
         self.items += page.items
         self.rejected.extend(page.rejected)
         self.bare += page.bare
+
+    def check_ids(self, key_from: Callable[[Any], str]) -> None:
+        """Raises `bad_response` for a list that has rows, and none of them with an id that `key_from` can read."""
+        for row in (*self.items, *self.bare):
+            with suppress(ItemRejected):
+                key_from(row)
+                return
+        if len(self):
+            raise SourceUnintelligible("no row of the list has an id that can be read")
 
     def refuse(self, is_refused: Callable[[T], bool], kind: Kind, why: str) -> None:
         """Takes some of the rows for such as cannot be read."""

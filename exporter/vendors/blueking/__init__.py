@@ -7,7 +7,7 @@ from exporter.vendors.blueking.advice import REMEDIES, requests_per_day
 from exporter.vendors.blueking.auth import auth_for
 from exporter.vendors.blueking.config import BluekingConfig
 from exporter.vendors.blueking.normalise import LABELS
-from exporter.vendors.blueking.source import source_for
+from exporter.vendors.blueking.source import BluekingSource
 from exporter.vendors.blueking.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
@@ -15,7 +15,7 @@ VENDOR = Vendor(
     title="BlueKing Monitor",
     config=BluekingConfig,
     auth=auth_for,
-    source=source_for,
+    source=BluekingSource,
     labels=LABELS,
     endpoints=("search_alert", "get_event_log", "search_action"),
     resolution=timedelta(seconds=1),

@@ -30,6 +30,7 @@ from exporter.vendors.blueking.payload import (
     Envelope,
     FlowLog,
     FlowRow,
+    RowId,
 )
 
 T = TypeVar("T")
@@ -139,10 +140,10 @@ class Client:
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _ALERTS = PageDecoder[AlertPage[AlertRow], AlertRow](
-    AlertPage, AlertRow, items_of=lambda page: page.data.alerts, kind=Kind.ALERT
+    AlertPage, AlertRow, items_of=lambda page: page.data.alerts, kind=Kind.ALERT, bare=RowId
 )
 _ACTIONS = PageDecoder[ActionPage[ActionRow], ActionRow](
-    ActionPage, ActionRow, items_of=lambda page: page.data.actions, kind=Kind.NOTICE
+    ActionPage, ActionRow, items_of=lambda page: page.data.actions, kind=Kind.NOTICE, bare=RowId
 )
 _LOG = PageDecoder[FlowLog[FlowRow], FlowRow](FlowLog, FlowRow, items_of=lambda page: page.rows, kind=Kind.OPERATION)
 

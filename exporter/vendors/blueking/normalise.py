@@ -23,7 +23,7 @@ from exporter.vendorkit.fields import (
 )
 from exporter.vendorkit.reasons import failure_reason_from
 from exporter.vendors.blueking.config import BluekingConfig
-from exporter.vendors.blueking.payload import ActionRow, AlertRow, ExData, ExtendInfo, FlowRow, Inputs
+from exporter.vendors.blueking.payload import ActionRow, AlertRow, ExData, ExtendInfo, FlowRow, Inputs, RowId
 
 # search_alert, field `severity`: 1 致命 fatal, 2 预警 warning, 3 提醒 remind.
 SEVERITIES = {"1": Severity.CRITICAL, "2": Severity.WARNING, "3": Severity.INFO}
@@ -84,6 +84,11 @@ LABELS = LabelSets(
 )
 
 
+def key_from(row: AlertRow | ActionRow | RowId) -> str:
+    """The id of a row; raises ItemRejected where it has none."""
+    return identity(row.id, "id")
+
+
 def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
     """What turns the rows of search_alert into alerts; it raises ItemRejected for a row without id or with odd times.
 
@@ -112,7 +117,7 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
         updated = moment_from_s(row.update_time, "update_time") if acknowledged or close_reason else None
         name = short(row.alert_name)
         return Alert(
-            key=identity(row.id, "id"),
+            key=key_from(row),
             severity=severity,
             started_at=begun or created,
             appeared_at=created,

@@ -73,6 +73,12 @@ class AlertRow(msgspec.Struct, gc=False):
     end_time: Scalar = None
 
 
+class RowId(msgspec.Struct, gc=False):
+    """What names an alert or a handling record, whatever the shape of its other fields."""
+
+    id: Any = None
+
+
 class ExtendInfo(msgspec.Struct, gc=False):
     """`extend_info` of a flow row, where it is a map; which keys it has depends on `operate`."""
 

@@ -1,24 +1,25 @@
 """One poll of a BlueKing Monitor: open and ended alerts, the handling records, and the flow log of what changed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from itertools import count
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from exporter.errors import ItemRejected, Reason, SourceRefused, SourceUnintelligible
 from exporter.model.facts import Fact
-from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Rejections, Supplied, Window
+from exporter.model.reading import Details, Happened, Reading, Rejections, Supplied, Window
 from exporter.model.records import Kind, Notice, Record
-from exporter.vendorkit.details import DetailQueue, Fetched, OptionalApi, fetch_details
+from exporter.vendorkit.census import Census
+from exporter.vendorkit.details import Fetched, Follow, OptionalApi, fetch_details
 from exporter.vendorkit.fields import Scalar, flag, text, whole_number
 from exporter.vendorkit.http import Http
-from exporter.vendorkit.items import Decoded, normalise_all
+from exporter.vendorkit.items import Decoded, Rows, normalise_all
 from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, NoSuchApi, Part, is_in, is_not_in
 from exporter.vendors.blueking.config import Api, BluekingConfig
 from exporter.vendors.blueking.normalise import (
     IN_PROGRESS,
     alert_reader,
     is_unfinished,
+    key_from,
     notice_from_row,
     notices_from,
     operation_from,
@@ -57,7 +58,7 @@ class BluekingSource:
         self._http = http
         self._client = Client(config, http)
         self._alert_from = alert_reader(config)
-        self._logs = DetailQueue()
+        self._logs = Follow("get_event_log", self._client.get_event_log, http=http, config=config)
         self._reads_logs = config.operations and config.api is Api.ESB
         self._actions = OptionalApi()
         self._unasked_since: int | None = None  # what happened since, search_action was not there to tell
@@ -68,22 +69,20 @@ class BluekingSource:
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """The alerts, then the notices, then the flow logs of alerts that changed."""
-        listed = await self._alerts(window)
-        found = await self._look_up(window, listed.rows)
-        for key, row in found.rows.items():
-            _keep(listed.rows, key, row)
-        alerts, rejected = normalise_all(Kind.ALERT, listed.rows.values(), self._alert_from)
-        # A row that cannot be read is no reason to believe that its alert is gone.
-        unsure = found.unsure.union(listed.rows).difference(alert.key for alert in alerts)
-        yield OpenAlerts(
-            [alert for alert in alerts if alert.close_reason is None],
-            listed.rejected + found.rejected + rejected,
-            unsure,
+        census = Census[AlertRow](
+            window, key_from=key_from, record_from=self._alert_from, rank=lambda row: _stamp(row.update_time)
         )
-        yield Happened([alert for alert in alerts if alert.close_reason is not None])
-        yield found.asked.reading("search_alert")
+        # Open alerts of any age are in a window that reaches now. In two lists, so that each may have 10,000 rows; the
+        # open ones first: an alert that ends between the two is in both.
+        part = Part(_seconds(window.start), _seconds(window.end) + 1)
+        census.saw(await self._whole(self._ask_alerts(OPEN), part, _by_severity), is_open=True)
+        census.saw(await self._whole(self._ask_alerts(ENDED), part, _by_severity_then_time), is_open=False)
+        looked_up = await self._look_up(census, window)
+        for reading in census.readings():
+            yield reading
+        yield looked_up.reading("search_alert")
         yield self._supplied()
-        found.asked.raise_if_told_to_wait()
+        looked_up.raise_if_told_to_wait()
 
         denied = None
         if self._config.notices and self._actions.is_worth_asking(window.end):
@@ -100,14 +99,12 @@ class BluekingSource:
                 denied = error  # of this API only: the logs may still be read
                 yield Details("search_action", _FED_BY_ACTIONS, failed={error.reason: 1})
 
-        logs: Fetched[Any] = Fetched({}, {}, 0)
         if self._reads_logs:
-            happened, logs = await self._operations(window, listed.rows)
-            yield happened
-            by_rows = frozenset() if self._actions.is_there else _FED_BY_ACTIONS
-            yield logs.reading("get_event_log", _FED_BY_LOGS | by_rows, waiting=self._logs.backlog())
+            yield await self._operations(window, census)
+            self._logs.facts = _FED_BY_LOGS | (frozenset() if self._actions.is_there else _FED_BY_ACTIONS)
+            yield self._logs.reading()
         yield self._supplied()
-        logs.raise_if_told_to_wait()
+        self._logs.end()
         if denied is not None:
             raise denied
 
@@ -120,33 +117,20 @@ class BluekingSource:
             facts |= _FED_BY_ACTIONS
         return Supplied(frozenset(facts))
 
-    async def _alerts(self, window: Window) -> "_Rows[AlertRow]":
-        """Every alert that is open, and those that ended in the window.
-
-        Open alerts of any age are in a window that reaches now. In two lists, so that each may have 10,000 rows; the
-        open ones first: an alert that ends between the two is in both.
+    async def _look_up(self, census: Census[AlertRow], window: Window) -> Fetched[Rows[AlertRow]]:
+        """Looks for alerts that were open and are in no list: they ended long ago by the vendor's reckoning, or slipped
+        between two pages, or are gone.
         """
-        part = Part(_seconds(window.start), _seconds(window.end) + 1)
-        opened = await self._whole(Kind.ALERT, self._ask_alerts(OPEN), part, _by_severity)
-        ended = await self._whole(Kind.ALERT, self._ask_alerts(ENDED), part, _by_severity_then_time)
-        for key, row in ended.rows.items():
-            _keep(opened.rows, key, row)
-        return _Rows(opened.rows, opened.rejected + ended.rejected)
-
-    async def _look_up(self, window: Window, listed: Mapping[str, AlertRow]) -> "_Found":
-        """The rows of alerts that were open and are in no list: they ended long ago by the vendor's reckoning, or
-        slipped between two pages, or are gone.
-        """
-        missing = [alert for key, alert in window.open_alerts.items() if key not in listed]
+        missing = [*census.missing.values()]
         parted = (missing[first : first + LOOK_UP] for first in range(0, len(missing), LOOK_UP))
         batches = {batch[0].key: batch for batch in parted}
 
-        async def rows_of(first: str) -> _Rows[AlertRow]:
+        async def rows_of(first: str) -> Rows[AlertRow]:
             batch = batches[first]
             since = min(alert.started_at or window.start for alert in batch)
             named = is_in("id", [alert.key for alert in batch])
             part = Part(_seconds(min(since, window.start)), _seconds(window.end) + 1, (named,))
-            return await self._whole(Kind.ALERT, self._ask_alerts(OPEN + ENDED), part, _not_at_all)
+            return await self._whole(self._ask_alerts(OPEN + ENDED), part, _not_at_all)
 
         asked = await fetch_details(
             list(batches),
@@ -155,10 +139,9 @@ class BluekingSource:
             concurrency=1,
             until=self._http.details_until,
         )
-        rows = {key: row for found in asked.details.values() for key, row in found.rows.items()}
-        rejected = sum((found.rejected for found in asked.details.values()), Rejections())
-        unsure = frozenset(alert.key for first in batches if first not in asked.details for alert in batches[first])
-        return _Found(rows, rejected, unsure, asked)
+        for first, rows in asked.details.items():
+            census.looked_up([alert.key for alert in batches[first]], rows)
+        return asked
 
     def _ask_alerts(self, states: Sequence[str]) -> Ask[AlertRow]:
         return lambda part, page: self._client.search_alert(states, part, page)
@@ -172,50 +155,40 @@ class BluekingSource:
         if self._unfinished_since is not None:
             start = min(start, max(self._unfinished_since, _seconds(window.end - PATIENCE)))
         part = Part(start, _seconds(window.end) + 1)
-        actions = await self._whole(Kind.NOTICE, self._client.search_action, part, _by_time)
+        actions = await self._whole(self._client.search_action, part, _by_time)
+        actions.check_ids(key_from)
         self._actions.answered(window.end, is_there=True)
         self._unasked_since = None
         self._rows_tell_until = told_by_row
-        unfinished = [_stamp(row.create_time) for row in actions.rows.values() if row.status in IN_PROGRESS]
+        actions.refuse(lambda row: not text(row.id), Kind.NOTICE, "id is missing")
+        newest = _newest(actions.items)
+        unfinished = [_stamp(row.create_time) for row in newest.values() if row.status in IN_PROGRESS]
         self._unfinished_since = min(unfinished, default=None)
-        rows = [row for row in actions.rows.values() if _stamp(row.create_time) > told_by_row]
+        rows = [row for row in newest.values() if _stamp(row.create_time) > told_by_row]
         notices, rejected = normalise_all(Kind.NOTICE, rows, notices_from)
         return Happened([notice for each in notices for notice in each], actions.rejected + rejected)
 
-    async def _operations(self, window: Window, rows: Mapping[str, AlertRow]) -> tuple[Happened, Fetched[Any]]:
-        """The flow rows of alerts that are new or changed, and how asking for their logs went."""
-        logs, now = self._logs, window.end
-        logs.begin(window)
-        for key, row in rows.items():
-            version = _stamp(row.update_time)
+    async def _operations(self, window: Window, census: Census[AlertRow]) -> Happened:
+        """The flow rows of alerts that are new or changed."""
+        self._logs.begin(window)
+        queue = self._logs.queue
+        versions = {alert.key: _stamp(row.update_time) for alert, row in census.alerts()}
+        for key, version in versions.items():
             if window.first and version < _seconds(window.counted_from):
-                logs.know(key, version)  # all its rows belong to the baseline
+                queue.know(key, version)  # all its rows belong to the baseline
             else:
-                logs.offer(key, version)
-        fetched = await fetch_details(
-            logs.due(),
-            self._client.get_event_log,
-            limit=self._config.max_detail_requests,
-            concurrency=self._config.max_concurrency,
-            until=self._http.details_until,
-        )
+                queue.offer(key, version)
         records: list[Record] = []
         rejected = Rejections()
-        for key, log in fetched.details.items():
+        for key, log in (await self._logs.read()).items():
             if log is None:
-                logs.done(key)
                 continue
-            told, unreadable, is_settled = self._records_from(key, log.items, now)
-            logs.done(key)
+            told, unreadable, is_settled = self._records_from(key, log.items, queue.now)
             records += told
             rejected.extend(log.rejected + unreadable)
-            changed = _stamp(rows[key].update_time) if key in rows else 0
-            if not is_settled or changed > _seconds(now - SETTLING):
-                logs.again(key, now + SETTLING)
-        for key in fetched.failed:
-            logs.tried(key)
-        logs.prune()
-        return Happened(records, rejected), fetched
+            if not is_settled or versions.get(key, 0) > _seconds(queue.now - SETTLING):
+                queue.again(key, queue.now + SETTLING)
+        return Happened(records, rejected)
 
     def _records_from(
         self, alert: str, rows: Sequence[FlowRow], now: datetime
@@ -247,85 +220,105 @@ class BluekingSource:
         self._last_told_by_row = max(self._last_told_by_row, at)
         return True
 
-    async def _whole(self, kind: Kind, ask: Ask[Row], part: Part, divide: Divide) -> "_Rows[Row]":
-        """Every row of a list, by id, the newest where two tell of the same; raises `truncated` for anything less.
+    async def _whole(self, ask: Ask[Row], part: Part, divide: Divide) -> Rows[Row]:
+        """Every row of a list; raises `truncated` for anything less.
 
         A part that goes on beyond the 10,000 rows the server pages is divided, and its parts are asked for. A list
         that shrank while it was walked is walked once more: when a row leaves, the first one of the next page moves
         up unseen.
         """
-        rows: dict[str, Row] = {}
-        rejected = Rejections()
-        parts = [(part, False)]
-        pages = 0
+        whole: Rows[Row] = Rows()
+        pages = _Pages(self._config.max_pages)
+        parts = [part]
         while parts:
-            part, is_second = parts.pop()
-            seen: set[str] = set()
-            unreadable = Rejections()
-            received = largest = 0
-            for number in count(1):
-                pages += 1
-                if pages > self._config.max_pages:
-                    raise _truncated(f"the list is longer than {self._config.max_pages} pages")
-                page = await ask(part, number)
-                if flag(page.page.is_partial):
-                    raise _truncated("the server says that its answer is partial")
-                rows_here = len(page.items) + len(page.rejected)
-                received += rows_here
-                total = _total_of(page.page)
-                if total is None:
-                    total = received + (rows_here >= PAGE_SIZE)
-                if total >= RESULT_WINDOW or page.page.total_relation == "gte":
-                    parts += [(smaller, False) for smaller in divide(part)]
-                    break
-                largest = max(largest, total)
-                unreadable.extend(page.rejected)
-                before = len(seen) + len(unreadable)
-                for row in page.items:
-                    if key := text(row.id):
-                        seen.add(key)
-                        _keep(rows, key, row)
-                    else:
-                        unreadable.add(kind, "id is missing")
-                known = len(seen) + len(unreadable)
-                # The last page is told by the total, not by its size: the server may serve fewer rows than asked for.
-                if known >= total or (received >= total and not rows_here):
-                    if received < largest and not is_second:
-                        parts.append((part, True))
-                        pages -= number
-                    else:
-                        rejected.extend(unreadable)
-                    break
-                if known == before:
-                    raise _truncated("the server repeats a page, or leaves out rows")
-        return _Rows(rows, rejected)
+            part = parts.pop()
+            walk = await _walk(ask, part, pages)
+            if walk.shrank:
+                whole.items += walk.rows.items
+                pages.left += walk.rows.pages
+                walk = await _walk(ask, part, pages)
+            if walk.is_too_long:
+                parts += divide(part)
+            else:
+                whole.add(walk.rows)
+        return whole
 
 
-class _Rows(NamedTuple, Generic[Row]):
-    """A whole list: its rows by id, and what of it cannot be read."""
+class _Pages:
+    """How many pages of one list may still be asked for."""
 
-    rows: dict[str, Row]
-    rejected: Rejections
+    def __init__(self, most: int) -> None:
+        self.left = self._most = most
 
-
-class _Found(NamedTuple):
-    """What a look-up found, the keys that could not be looked up, and how asking went."""
-
-    rows: dict[str, AlertRow]
-    rejected: Rejections
-    unsure: frozenset[str]
-    asked: Fetched[Any]
+    def take(self) -> None:
+        """Takes one; raises `truncated` where none is left."""
+        if not self.left:
+            raise _truncated(f"the list is longer than {self._most} pages")
+        self.left -= 1
 
 
-def _keep(rows: dict[str, Row], key: str, row: Row) -> None:
-    """Keeps the newer of two rows of one id, for an alert may stand in two indices; what has ended wins a tie."""
-    held = rows.get(key)
-    if held is None or _freshness(row) >= _freshness(held):
-        rows[key] = row
+async def _walk(ask: Ask[Row], part: Part, pages: _Pages) -> "_Walk[Row]":
+    """One walk over a part of a list, up to its end or the page that shows that it is too long."""
+    walk = _Walk[Row]()
+    while not walk.is_over:
+        pages.take()
+        walk.take(await ask(part, walk.rows.pages + 1))
+    return walk
 
 
-def _freshness(row: AlertRow | ActionRow) -> tuple[int, bool]:
-    return _stamp(row.update_time), row.status not in OPEN and row.status not in IN_PROGRESS
+class _Walk(Generic[Row]):
+    """The rows of a part of a list, as its pages come in."""
+
+    def __init__(self) -> None:
+        self.rows: Rows[Row] = Rows()
+        self.is_over = False
+        self.is_too_long = False
+        self.shrank = False
+        self._ids: set[str] = set()
+        self._nameless = 0
+        self._largest = 0
+
+    def take(self, page: Decoded[Any, Row]) -> None:
+        """Takes in the next page; raises `truncated` for a partial answer and for one that shows nothing new."""
+        if flag(page.page.is_partial):
+            raise _truncated("the server says that its answer is partial")
+        known = self._different
+        rows_here = len(page.items) + len(page.rejected)
+        total = _total_of(page.page)
+        if total is None:
+            total = len(self.rows) + rows_here + (rows_here >= PAGE_SIZE)
+        if total >= RESULT_WINDOW or page.page.total_relation == "gte":
+            self.is_over = self.is_too_long = True
+            return
+        ids = [key for row in page.items if (key := text(row.id))]
+        self.rows.add(page)
+        self._ids.update(ids)
+        self._nameless += rows_here - len(ids)
+        self._largest = max(self._largest, total)
+        # The last page is told by the total, not by its size: the server may serve fewer rows than asked for.
+        if self._different >= total or (len(self.rows) >= total and not rows_here):
+            self.is_over = True
+            self.shrank = len(self.rows) < self._largest
+        elif self._different == known:
+            raise _truncated("the server repeats a page, or leaves out rows")
+
+    @property
+    def _different(self) -> int:
+        return len(self._ids) + self._nameless
+
+
+def _newest(rows: Sequence[ActionRow]) -> dict[str, ActionRow]:
+    """The records by id, the newest where two tell of the same."""
+    newest: dict[str, ActionRow] = {}
+    for row in rows:
+        held = newest.get(key := text(row.id))
+        if held is None or _freshness(row) >= _freshness(held):
+            newest[key] = row
+    return newest
+
+
+def _freshness(row: ActionRow) -> tuple[int, bool]:
+    return _stamp(row.update_time), row.status not in IN_PROGRESS
 
 
 def _stamp(value: Scalar) -> int:
@@ -377,8 +370,3 @@ def _by_severity_then_time(part: Part) -> list[Part]:
 
 def _not_at_all(_part: Part) -> list[Part]:
     raise _truncated(f"more than {RESULT_WINDOW} rows, which the server does not page")
-
-
-def source_for(config: BluekingConfig, http: Http) -> BluekingSource:
-    """What polls one BlueKing Monitor."""
-    return BluekingSource(config, http)

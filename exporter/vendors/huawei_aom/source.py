@@ -15,7 +15,7 @@ from exporter.vendorkit.census import Census
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import Follow, OptionalApi
 from exporter.vendorkit.http import Http
-from exporter.vendorkit.items import Rows, normalise_all, normalise_rows
+from exporter.vendorkit.items import Rows, normalise_all
 from exporter.vendorkit.paging import follow_cursors
 from exporter.vendors.huawei_aom.client import Client, EventPage, NoNotifiedHistories
 from exporter.vendors.huawei_aom.config import LONGEST_WINDOW, HuaweiAomConfig
@@ -136,7 +136,9 @@ class HuaweiAomSource:
 
         minutes = self._back_to(self._start(window), window)
         rows = await _whole(follow_cursors(fetch, max_pages=self._config.max_pages, first="0"))
-        return Happened(*normalise_rows(Kind.EVENT, rows, event_from, key_from))
+        rows.check_ids(key_from)
+        events, rejected = normalise_all(Kind.EVENT, rows.items, event_from)
+        return Happened(events, rows.rejected + rejected)
 
     # Spans.
 
