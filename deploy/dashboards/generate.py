@@ -31,8 +31,10 @@ OF_SOURCES: dict[str, Family[Any]] = {family.name: family for family in FAMILIES
 CATALOGUE: dict[str, Family[Any]] = OF_SOURCES | {family.name: family for family in EXPORTER_FAMILIES}
 RUNBOOKS: dict[str, str] = {
     rule["alert"]: rule["annotations"]["runbook_url"]
-    for group in yaml.safe_load((HERE.parent / "rules" / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    for file in sorted((HERE.parent / "rules").glob("*.yaml"))
+    for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
+    if "alert" in rule
 }
 DATA_SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 COLOURS = {
@@ -43,10 +45,50 @@ COLOURS = {
     Severity.INFO: "blue",
     Severity.UNKNOWN: "purple",
 }
+# A Prometheus without clusters has no such label, which the choice of all matches.
+TARGET = 'cluster=~"$cluster", job=~"$job"'
 VARIABLES = {
-    "vendor": "label_values(vendor_source_up, vendor)",
-    "source": 'label_values(vendor_source_up{vendor=~"$vendor"}, source)',
-    "severity": 'label_values(vendor_alerts_open{vendor=~"$vendor", source=~"$source"}, severity)',
+    "cluster": "label_values(vendor_exporter_build_info, cluster)",
+    "job": 'label_values(vendor_exporter_build_info{cluster=~"$cluster"}, job)',
+    "vendor": f"label_values(vendor_source_up{{{TARGET}}}, vendor)",
+    "source": f'label_values(vendor_source_up{{{TARGET}, vendor=~"$vendor"}}, source)',
+    "severity": f'label_values(vendor_alerts_open{{{TARGET}, vendor=~"$vendor", source=~"$source"}}, severity)',
+    "owner": f'label_values(vendor_alerts_open{{{TARGET}, vendor=~"$vendor", source=~"$source"}}, owner)',
+}
+# Of the Grafana 12 that the example runs.
+SCHEMA_VERSION = 41
+# More lines than one can tell apart hide each other.
+MOST_LINES = 25
+# What happened, as marks in every graph; a value that is a Unix time says when.
+ANNOTATIONS = [
+    {
+        "name": "Exporter started",
+        "expr": f"1000 * process_start_time_seconds and on (job, instance) vendor_exporter_build_info{{{TARGET}}}",
+        "useValueForTime": "on",
+        "textFormat": "{{instance}}",
+        "iconColor": "blue",
+    },
+    {
+        "name": "Configuration read",
+        "expr": f"1000 * vendor_exporter_config_last_reload_success_timestamp_seconds{{{TARGET}}}",
+        "useValueForTime": "on",
+        "textFormat": "{{instance}}",
+        "iconColor": "purple",
+    },
+    {
+        "name": "Rule firing",
+        "expr": 'ALERTS{alertname=~"Vendor.*", alertname!="VendorAlert", alertstate="firing", job=~"$job|"}',
+        "textFormat": "{{alertname}} {{source}}",
+        "iconColor": "red",
+    },
+]
+# What a recorded series is still divided by, by the first part of its name.
+LEVELS = {
+    "key": {"vendor", "source", "severity"},
+    "source": {"vendor", "source"},
+    "source_severity": {"vendor", "source", "severity"},
+    "vendor": {"vendor"},
+    "vendor_owner": {"vendor"},
 }
 HEALTH = models.ValueMap(
     options={
@@ -61,6 +103,8 @@ COLUMNS: dict[str, dict[str, object]] = {
     "State": {"mappings": [HEALTH], "custom.cellOptions": COLOURED},
     "Critical": {"thresholds": RED_FROM_1, "custom.cellOptions": COLOURED},
     "Oldest": {"unit": "s"},
+    "Firing for": {"unit": "s"},
+    "name": {"links": [{"title": "What to do", "url": f"{RUNBOOKS['VendorAlert']}", "targetBlank": True}]},
     "Last success": {"unit": "s"},
     "Failed notices, 1 h": {"decimals": 0},
     "source": {"links": [{"title": "Show this source", "url": "/d/vendor-alerts-source?var-source=${__value.raw}"}]},
@@ -74,7 +118,7 @@ COLUMNS: dict[str, dict[str, object]] = {
         ]
     },
 }
-HIDDEN_COLUMNS = ("Time", "__name__", "job", "instance", "alertstate")
+HIDDEN_COLUMNS = ("Time", "__name__", "job", "instance", "cluster", "alertstate")
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +128,7 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     queries: Mapping[str, str]
     about: str = ""
     kind: Literal["graph", "area", "bars", "stat", "table", "timeline"] = "graph"
+    empty: str = ""
     width: int = 12
     unit: str | None = None
     limits: Mapping[str, float] = {}
@@ -101,26 +146,37 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def families_in(expression: str) -> Iterator[Family[Any]]:
-    """The catalogue's families an expression reads, each once."""
-    for name in dict.fromkeys(re.findall(r"\bvendor_\w+", expression)):
+    """Yield the catalogue's families an expression reads, by themselves or through a recorded series, each once."""
+    for name in dict.fromkeys(re.findall(r"(?:\b|(?<=:))vendor_\w+", expression)):
         family = CATALOGUE.get(name) or CATALOGUE.get(re.sub(r"_(bucket|sum|count)$", "", name))
         if family is not None:
             yield family
 
 
 def filtered(expression: str) -> str:
-    """The expression with each metric of a source limited to the variables; a label it names itself stays as it is."""
+    """Return the expression with its series limited to the variables; a label it names itself stays as it is."""
 
     def with_matchers(found: re.Match[str]) -> str:
-        name, given = found["name"], found["given"] or ""
-        family = next(families_in(name), None)
-        if family is None or family.name not in OF_SOURCES:
+        level, name, given = found["level"], found["name"], found["given"] or ""
+        labels = ["cluster", "job"]
+        if level:
+            labels += [label for label in ("vendor", "source", "severity") if label in LEVELS[level]]
+        elif (family := next(families_in(name), None)) is None:
             return found[0]
-        labels = ["vendor", "source", *({"severity"} & set(family.labels))]
+        elif family.name in OF_SOURCES:
+            labels += ["vendor", "source", *({"severity"} & set(family.labels))]
         added = [f'{label}=~"${label}"' for label in labels if not re.search(rf"\b{label}\b", given)]
         return f"{name}{{{', '.join([*filter(None, [given]), *added])}}}"
 
-    return re.sub(r"(?P<name>\bvendor_\w+)(?:\{(?P<given>[^}]*)\})?", with_matchers, expression)
+    series = r"(?P<name>(?:(?P<level>\b\w+):|\b)vendor_\w+(?::\w+)*)(?:\{(?P<given>[^}]*)\})?"
+    return re.sub(series, with_matchers, expression)
+
+
+def query_of(panel: Panel, legend: str, expression: str) -> str:
+    """Return the query as it is asked: limited to the variables, and to so many lines as can be told apart."""
+    asked = filtered(expression)
+    by_source = panel.kind in {"graph", "area", "bars"} and "{{source}}" in legend
+    return f"topk({MOST_LINES}, {asked})" if by_source and not asked.startswith("bottomk") else asked
 
 
 def _properties(values: Mapping[str, object]) -> list[models.DynamicConfigValue]:
@@ -179,6 +235,8 @@ def built(panel: Panel, number: int) -> Builder:
     builder.description("\n\n".join(about))
     if panel.kind != "table":
         builder.unit(panel.unit or ("s" if families[0].unit == "s" else "short"))
+    if panel.empty:
+        builder.no_value(panel.empty)
     steps = [models.Threshold(value=value, color=colour) for colour, value in panel.limits.items()]
     steps = [models.Threshold(value=None, color="green"), *steps]
     builder.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
@@ -192,7 +250,8 @@ def built(panel: Panel, number: int) -> Builder:
         ]
     )
     for place, (legend, expression) in enumerate(panel.queries.items()):
-        query = prometheus.Dataquery().ref_id(chr(65 + place)).expr(filtered(expression)).legend_format(legend)
+        query = prometheus.Dataquery().ref_id(chr(65 + place)).expr(query_of(panel, legend, expression))
+        query.legend_format(legend)
         if panel.kind == "table":
             query.format(PromQueryFormat.TABLE)
         builder.with_target(query.instant() if panel.kind in {"stat", "table"} else query.range())
@@ -208,6 +267,8 @@ def dashboard_for(page: Page) -> dashboard.Dashboard:
     made.link(others.include_vars(True).keep_time(True))
     made.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     queries = " ".join(filtered(query) for row in page.rows.values() for each in row for query in each.queries.values())
+    if "$vendor" in queries:
+        queries += TARGET
     for name, query in VARIABLES.items():
         if f"${name}" in queries:
             variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(DATA_SOURCE).query(query)
@@ -231,11 +292,16 @@ def pages() -> list[Page]:
 
 def files() -> dict[Path, str]:
     """What the file of every dashboard has to contain."""
-    made = {HERE / f"{page.name}.json": dashboard_for(page).build() for page in pages()}
-    return {
-        file: json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        for file, built in made.items()
-    }
+    made = {}
+    for page in pages():
+        built = json.loads(json.dumps(dashboard_for(page).build(), cls=JSONEncoder))
+        built["schemaVersion"] = SCHEMA_VERSION
+        del built["style"]
+        source = {"type": "prometheus", "uid": "${datasource}"}
+        built["annotations"] = {"list": [{"datasource": source, "enable": True, **each} for each in ANNOTATIONS]}
+        text = json.dumps(built, indent=2, sort_keys=True, ensure_ascii=False)
+        made[HERE / f"{page.name}.json"] = text + "\n"
+    return made
 
 
 if __name__ == "__main__":

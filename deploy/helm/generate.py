@@ -12,6 +12,10 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from rules import generate as rule_files
+
 from exporter import config
 from exporter.exposition.webconfig import WebFile
 from exporter.vendors import load_all
@@ -68,14 +72,14 @@ ELSEWHERE = {
     "image.pullSecrets": "imagePullSecrets, beside image",
     "service.enabled": "sidecar.enabled, without which there is always a Service",
 }
+_NUMBER = {"type": "number", "minimum": 0}
 # Maps of text to text; other open maps are left to Kubernetes to judge.
 _TEXT_MAPS = (
     "additionalLabels additionalRuleLabels annotations commonLabels labels matchLabels nodeSelector podAnnotations "
     "podLabels"
 ).split()
-# A vector selector of ours, or of `up`, and whether it has matchers; the first comparison with a number.
-_SELECTOR = re.compile(r"(?<![\w:])(up|(?:\w+:)?vendor_\w+(?::\w+)*)(?![\w:(])(\{?)")
-_COMPARISON = re.compile(r"([<>]=?) ([0-9.]+)")
+# A vector selector that the rules use, and whether it has matchers.
+_SELECTOR = re.compile(r"(?<![\w:\"])(up|process_start_time_seconds|(?:\w+:)?vendor_\w+(?::\w+)*)(?![\w:(])(\{?)")
 
 
 def outputs() -> dict[Path, str]:
@@ -94,26 +98,28 @@ def outputs() -> dict[Path, str]:
 
 
 def rules() -> dict[str, Any]:
-    """Return the rules, with marks in their expressions where values may add matchers or set a threshold."""
+    """Return the rules and their parameters, with marks where values may add matchers or set a parameter."""
     groups = _rule_groups()
     for rule in (rule for group in groups for rule in group["rules"]):
-        if "alert" in rule and (found := _threshold(rule["expr"])):
-            rule["expr"] = f"{rule['expr'][: found.start(2)]}<threshold {found[2]}>{rule['expr'][found.end(2) :]}"
         rule["expr"] = _SELECTOR.sub(
             lambda found: found[1] + ("{<matchers,>" if found[2] else "<{matchers}>"), rule["expr"]
         )
-    return {"groups": groups}
+    return {"groups": groups, "parameters": {name: each.default for name, each in rule_files.parameters().items()}}
 
 
 def _rule_groups() -> list[dict[str, Any]]:
-    files = sorted(DEPLOY.glob("rules/*.yaml"))
-    return [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    return [group for text in rule_files.files({}).values() for group in yaml.safe_load(text)["groups"]]
 
 
-def _threshold(expr: str) -> re.Match[str] | None:
-    """Return the first comparison with a number, preferably other than 0."""
-    found = list(_COMPARISON.finditer(expr))
-    return next((each for each in found if float(each[2])), found[0] if found else None)
+def _rule_parameters() -> dict[str, Any]:
+    """Return the schema of the rules' parameters."""
+    return {
+        name: {
+            "description": f"{each.about} By default {each.default}.",
+            **({"type": "string", "pattern": "^[a-z]+$"} if isinstance(each.default, str) else _NUMBER),
+        }
+        for name, each in rule_files.parameters().items()
+    }
 
 
 def _alert_changes() -> dict[str, Any]:
@@ -123,6 +129,8 @@ def _alert_changes() -> dict[str, Any]:
     alerts = {}
     for rule in (rule for group in _rule_groups() for rule in group["rules"] if "alert" in rule):
         usual, held = rule["labels"]["severity"], rule.get("for", "0s")
+        if "{{" in usual:
+            usual = "as the parameters say"
         properties = {
             "enabled": {"type": "boolean", "description": "Whether the alert is installed."},
             "severity": {"type": "string", "description": f"Its label `severity`; by default {usual}."},
@@ -130,10 +138,6 @@ def _alert_changes() -> dict[str, Any]:
             "for": {**duration, "description": f"How long it must hold to fire; by default {held}."},
             "keep_firing_for": {**duration, "description": "How long it fires on; needs Prometheus 2.42 or later."},
         }
-        if found := _threshold(rule["expr"]):
-            line = next(line.strip() for line in found.string.splitlines() if found[0] in line)
-            about = f"Replaces {found[2]} in `{line}`."
-            properties["threshold"] = {"type": "number", "minimum": 0, "description": about}
         alerts[rule["alert"]] = {"type": "object", "additionalProperties": False, "properties": properties}
     return alerts
 
@@ -174,6 +178,7 @@ def schema() -> dict[str, Any]:
             "if": {"type": "string", "pattern": "@"},
             "then": _refused("without a password: a proxy that needs one is named by a variable, from extraEnvFrom"),
         }
+    CONSTRAINTS["prometheusRule.parameters"] = {"additionalProperties": False, "properties": _rule_parameters()}
     CONSTRAINTS["prometheusRule.alerts"] = {"additionalProperties": False, "properties": _alert_changes()}
     root = _section(_values(), "")
     root["properties"] |= {

@@ -453,6 +453,15 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         samples=lambda state: _with_zeros(state.detail_failures, state.details, Reason),
     ),
     Family(
+        name="vendor_source_details_up",
+        unit="{endpoint}",
+        labels=("endpoint",),
+        help="0 if every detail call failed in the last poll that made any, else 1; at 0 what they feed stands still.",
+        samples=lambda state: _by_label(
+            {endpoint: int(calls.answered > 0 or calls.failed == 0) for endpoint, calls in state.details.items()}
+        ),
+    ),
+    Family(
         name="vendor_source_list_truncated",
         unit="{list}",
         labels=("endpoint",),

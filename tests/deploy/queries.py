@@ -18,14 +18,18 @@ RULES = ROOT / "deploy" / "rules"
 DASHBOARDS = ROOT / "deploy" / "dashboards"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
-_TARGET = {"job", "instance"}
+# In the order in which they build on each other.
+RULE_FILES = ("recording.yaml", "slo.yaml", "alerts.yaml")
+_TARGET = {"cluster", "job", "instance"}
+# What the Prometheus operator adds to a target; rules may only aggregate it away.
+_POD = {"pod", "container", "service", "endpoint"}
 _GROUPS = set(Grouping)
 
 
 def rules() -> list[dict[str, Any]]:
     return [
         rule
-        for name in ("recording.yaml", "alerts.yaml")
+        for name in RULE_FILES
         for group in yaml.safe_load((RULES / name).read_text())["groups"]
         for rule in group["rules"]
     ]
@@ -57,15 +61,24 @@ def panel_queries() -> list[PanelQuery]:
 
 
 def with_all_chosen(expr: str) -> str:
-    return re.sub(r"\$(vendor|source|severity)\b", ".*", expr.replace("$__rate_interval", "5m"))
+    return re.sub(r"\$(cluster|job|vendor|source|severity|owner)\b", ".*", expr.replace("$__rate_interval", "5m"))
 
 
 def known_labels() -> dict[str, set[str]]:
     """Label names of every series that Prometheus can have, by the series' name."""
     known: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set(), "scrape_samples_scraped": set()}
-    known["ALERTS"] = {"alertname", "alertstate", "severity", "source", "vendor"}
+    known["ALERTS"] = known["ALERTS_FOR_STATE"] = {
+        "alertname",
+        "alertstate",
+        "severity",
+        "vendor_severity",
+        "source",
+        "vendor",
+        "owner",
+    }
     for family in FAMILIES:
-        labels = {"source", "vendor", *family.labels, *(_GROUPS if family.grouped else ())}
+        extra = {*(_GROUPS if family.grouped else ()), *(("owner",) if family.owned else ())}
+        labels = {"source", "vendor", *family.labels, *extra}
         if family.kind == "histogram":
             known |= {f"{family.name}_{suffix}": labels for suffix in ("sum", "count")}
             known[f"{family.name}_bucket"] = labels | {"le"}
@@ -78,8 +91,9 @@ def known_labels() -> dict[str, set[str]]:
     known |= {sample.name: set(sample.labels) for family in registry.collect() for sample in family.samples}
     for rule in rules():
         if "record" in rule:
-            read = known[rule["record"]] = {"source", "vendor"}
-            read |= {label for name in metrics_in(rule["expr"]) for label in known[name]} - _GROUPS
+            grouped = _GROUPS if rule["record"].startswith("key:") else set()
+            read = known[rule["record"]] = {"source", "vendor"}  # it may read itself
+            read |= {label for name in metrics_in(rule["expr"]) for label in known[name]} - (_GROUPS - grouped)
     return {name: labels | _TARGET for name, labels in known.items()}
 
 
@@ -114,7 +128,7 @@ def faults_in(expr: str, known: dict[str, set[str]]) -> list[str]:
 
 def _labels_named_by(node: Any) -> set[str]:
     if isinstance(node, promql.AggregateExpr) and node.modifier:
-        return set(node.modifier.labels)
+        return set(node.modifier.labels) - (_POD if " without " in node.prettify() else set())
     if isinstance(node, promql.BinaryExpr) and node.modifier and node.modifier.matching:
         return set(node.modifier.matching.labels)
     return set()

@@ -360,9 +360,7 @@ def rendered_alerts(**values: Any) -> dict[str, Manifest]:
 
 def test_every_alert_can_be_changed_and_left_out() -> None:
     section = chart().schema["properties"]["prometheusRule"]["properties"]["alerts"]["properties"]
-    adjustable = {name for name, alert in section.items() if "threshold" in alert["properties"]}
-    change = {"severity": "page", "for": "7m", "labels": {"a": "b"}}
-    changes = {name: change | ({"threshold": 271828} if name in adjustable else {}) for name in alerts()}
+    changes = {name: {"severity": "page", "for": "7m", "labels": {"a": "b"}} for name in alerts()}
 
     usual = rendered_alerts()
     changed = rendered_alerts(alerts=changes, additionalRuleLabels={"team": "operations"})
@@ -372,8 +370,21 @@ def test_every_alert_can_be_changed_and_left_out() -> None:
     for name, rule in changed.items():
         assert rule["for"] == "7m"
         assert rule["labels"] == usual[name]["labels"] | {"severity": "page", "a": "b", "team": "operations"}
-        assert rule["expr"].count("271828") == (name in adjustable)
     assert rendered_alerts(alerts=every_other).keys() == usual.keys() - every_other.keys()
+
+
+def test_every_parameter_of_the_rules_can_be_set() -> None:
+    section = chart().schema["properties"]["prometheusRule"]["properties"]["parameters"]["properties"]
+    given = {
+        name: f"own{'abcdef'[place % 6]}" if about["type"] == "string" else 271828 + place
+        for place, (name, about) in enumerate(section.items())
+    }
+
+    rules = rendered_rules(parameters=given)
+    text = json.dumps(rules)
+
+    assert [name for name, value in given.items() if str(value) not in text] == []
+    assert "<<" not in text
 
 
 def test_rules_of_two_releases_read_each_their_own_series() -> None:

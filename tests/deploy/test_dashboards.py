@@ -7,7 +7,16 @@ from types import ModuleType
 import pytest
 
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES
-from tests.deploy.queries import DASHBOARDS, dashboards, faults_in, known_labels, metrics_in, panel_queries, rules
+from tests.deploy.queries import (
+    DASHBOARDS,
+    dashboards,
+    faults_in,
+    known_labels,
+    metrics_in,
+    panel_queries,
+    rules,
+    with_all_chosen,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +59,13 @@ def test_legends_name_only_labels_that_are_left_after_aggregation() -> None:
         assert kept is None or named <= kept, query
 
 
-@pytest.mark.parametrize("name", ["overview", "source", "vendor", "exporter"])
-def test_a_dashboard_is_ready_for_grafana_10(name: str) -> None:
+@pytest.mark.parametrize("name", ["overview", "source", "vendor", "slo", "exporter"])
+def test_a_dashboard_is_ready_for_grafana_12(name: str) -> None:
     dashboard = dashboards()[name]
 
     assert dashboard["uid"] == f"vendor-alerts-{name}"
-    assert dashboard["schemaVersion"] >= 36
+    assert dashboard["schemaVersion"] >= 41
+    assert "style" not in dashboard
     choice = dashboard["templating"]["list"][0]
     assert (choice["name"], choice["type"], choice["query"]) == ("datasource", "datasource", "prometheus")
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
@@ -70,7 +80,7 @@ def test_a_dashboard_is_ready_for_grafana_10(name: str) -> None:
 def test_alerts_can_be_narrowed_to_vendor_source_and_severity(name: str) -> None:
     variables = [variable["name"] for variable in dashboards()[name]["templating"]["list"]]
 
-    assert variables == ["datasource", "vendor", "source", "severity"]
+    assert variables[:6] == ["datasource", "cluster", "job", "vendor", "source", "severity"]
 
 
 def test_no_two_panels_lie_on_each_other() -> None:
@@ -85,11 +95,51 @@ def test_no_two_panels_lie_on_each_other() -> None:
             taken |= cells
 
 
-def test_filters_follow_the_labels_a_metric_has(generator: ModuleType) -> None:
-    assert generator.filtered("sum(vendor_alerts_open)") == (
-        'sum(vendor_alerts_open{vendor=~"$vendor", source=~"$source", severity=~"$severity"})'
+TARGET = 'cluster=~"$cluster", job=~"$job"'
+
+
+@pytest.mark.parametrize(
+    ("query", "filters"),
+    [
+        ("sum(vendor_alerts_open%s)", f'{{{TARGET}, vendor=~"$vendor", source=~"$source", severity=~"$severity"}}'),
+        ("max(vendor_source_up%s)", f'{{{TARGET}, vendor=~"$vendor", source=~"$source"}}'),
+        ("sum by (vendor, source) (vendor_source_up%s > 0)", f'{{{TARGET}, vendor=~"$vendor", source=~"$source"}}'),
+        ("source:vendor_source_fresh:bool%s", f'{{{TARGET}, vendor=~"$vendor", source=~"$source"}}'),
+        ("vendor_owner:vendor_notice_delivery:ratio3d%s", f'{{{TARGET}, vendor=~"$vendor"}}'),
+        ("last_over_time(vendor_exporter_build_info%s[1d])", f"{{{TARGET}}}"),
+        ("up%s", ""),
+    ],
+)
+def test_filters_follow_the_labels_a_series_has(generator: ModuleType, query: str, filters: str) -> None:
+    assert generator.filtered(query % "") == query % filters
+
+
+def test_a_filter_that_a_query_has_itself_stays(generator: ModuleType) -> None:
+    assert generator.filtered('vendor_source_requests_total{code="429", vendor="a"}[5m]') == (
+        f'vendor_source_requests_total{{code="429", vendor="a", {TARGET}, source=~"$source"}}[5m]'
     )
-    assert generator.filtered('vendor_source_requests_total{code="429"}[5m]') == (
-        'vendor_source_requests_total{code="429", vendor=~"$vendor", source=~"$source"}[5m]'
-    )
-    assert generator.filtered("vendor_exporter_build_info") == "vendor_exporter_build_info"
+
+
+def test_graphs_of_many_sources_show_the_highest_only() -> None:
+    for query in panel_queries():
+        kind = next(panel for panel in dashboards()[query.dashboard]["panels"] if panel["title"] == query.panel)["type"]
+
+        assert (kind == "timeseries" and "{{source}}" in query.legend) == query.expr.startswith(("topk(", "bottomk("))
+
+
+def test_numbers_of_open_alerts_are_the_last_known_ones_and_say_when_nothing_is_known() -> None:
+    stats = [panel for panel in dashboards()["overview"]["panels"] if panel["type"] == "stat"]
+
+    open_alerts = [panel for panel in stats if re.search("[Aa]lerts? open|[Oo]ldest", panel["title"])]
+    assert len(open_alerts) == 2 + ("Oldest critical alert" in {panel["title"] for panel in stats})
+    assert all(":last_known" in panel["targets"][0]["expr"] for panel in open_alerts)
+    assert all(panel["fieldConfig"]["defaults"]["noValue"] for panel in stats)
+
+
+def test_starts_reloads_and_firing_rules_are_marked_in_every_dashboard() -> None:
+    known = known_labels()
+    for dashboard in dashboards().values():
+        marks = dashboard["annotations"]["list"]
+
+        assert [mark["name"] for mark in marks] == ["Exporter started", "Configuration read", "Rule firing"]
+        assert [fault for mark in marks for fault in faults_in(with_all_chosen(mark["expr"]), known)] == []

@@ -55,6 +55,7 @@ LABELS = {
     "vendor_source_evicted_records_total": "kind",
     "vendor_source_detail_backlog": "",
     "vendor_source_detail_failures_total": "endpoint reason",
+    "vendor_source_details_up": "endpoint",
     "vendor_source_list_truncated": "endpoint",
     "vendor_source_unmapped_values_total": "field",
     "vendor_source_clock_offset_seconds": "",
