@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,6 +27,7 @@ from exporter.exposition.prometheus import Exposition, Renderer
 from exporter.exposition.recent import LastHour
 from exporter.exposition.web import Shown, Site
 from exporter.exposition.webconfig import WebConfig
+from exporter.filewatch import Watcher
 from exporter.fleet import Fleet, Watch, own_now, problems_of
 from exporter.healthfile import HealthFile
 from exporter.model.facts import Fact
@@ -43,11 +45,15 @@ log = logging.getLogger(__name__)
 # Between polls the text is made anew so often: gauges become stale, and the process's own figures move.
 REFRESH_SECONDS = 10.0
 STOP_SECONDS = 1.0
+# Seconds between two looks at the configuration file and the files it names.
+WATCH_SECONDS = 2.0
+# Seconds after which a reload that failed is tried again, where files are watched.
+AGAIN_SECONDS = 60.0
 # File descriptors for everything but connections: the loops, the log, files being read, look-ups, pushes.
 OWN_DESCRIPTORS = 32
 # Connections that are served in any case.
 FEWEST_CONNECTIONS = 8
-# Names looked up at once. A look-up cannot be cancelled: as many as hang must not keep the others waiting.
+# DNS threads. A look-up cannot be cancelled, so many may hang without blocking the rest.
 LOOK_UPS = 256
 
 
@@ -62,6 +68,7 @@ class Daemon:
         self._renderer = Renderer(version=version(), revision=revision())
         self._reloaded = ReloadState(successful=True, succeeded_at=own_now())
         self._reloading = anyio.Lock()
+        self._tried_at = 0.0
         self._reader = ThreadPoolExecutor(1, "reload")
         self._news = anyio.Event()
         self._last_hour = LastHour()
@@ -103,7 +110,9 @@ class Daemon:
         stopped, asked = _heard(signals)
         if self._port is not None:
             self._port.start()
-            log.info("listening on %s:%d", *self._port.address)
+            log.info("listening on %s", self._port.url, extra=self._about())
+        else:
+            log.info("started without a port", extra=self._about())
         if self._push is not None:
             self._push.start(lambda: self._shown.current[0])
         if self._health_file is not None:
@@ -113,14 +122,19 @@ class Daemon:
             self._follow(self._config)
             self._tasks.start_soon(self._render_for_ever)
             self._tasks.start_soon(self._reload_whenever, asked)
+            self._tasks.start_soon(self._reload_by_itself)
             log.info("stopping", extra={"signal": await stopped})
             self._portal = None
             if self._push is not None:
                 self._push.stop()
             self._tasks.cancel_scope.cancel()
 
+    def _about(self) -> dict[str, str | int]:
+        about: dict[str, str | int] = {"version": version(), "sources": len(self._config.sources)}
+        return about if self._port is None else about | {"tls": "on" if self._port.is_secured else "off"}
+
     def end(self, seconds: float) -> None:
-        """Takes back that it is healthy, and waits for the last push, at most so long."""
+        """Removes the health file, then waits up to `seconds` for the last push."""
         if self._health_file is not None:
             self._health_file.remove()
         if self._push is not None:
@@ -157,12 +171,35 @@ class Daemon:
             asked.clear()
             await self.reload()
 
+    async def _reload_by_itself(self) -> None:
+        """Reloads when a file has changed, and every minute while the last reload has failed.
+
+        The latter since a file that only the new configuration names may come later than the configuration.
+        """
+        watcher: Watcher | None = None
+        while True:
+            if not self._config.config.enable_auto_reload:
+                watcher = None
+            elif watcher is None:
+                watcher = await anyio.to_thread.run_sync(Watcher, self._files)
+            elif await anyio.to_thread.run_sync(watcher.has_changed) or self._is_to_be_tried_again():
+                await self.reload()
+                await anyio.to_thread.run_sync(watcher.follow)
+            await anyio.sleep(WATCH_SECONDS)
+
+    def _files(self) -> Sequence[Path]:
+        return self._config.files()
+
+    def _is_to_be_tried_again(self) -> bool:
+        return not self._reloaded.successful and time.monotonic() - self._tried_at >= AGAIN_SECONDS
+
     async def reload(self) -> str | None:
         """Reads the configuration again; the reason why the old one stays, if it does.
 
         Sources that read the same keep their state and their counters.
         """
         async with self._reloading:
+            self._tried_at = time.monotonic()
             # How the reading ended is a value, whatever it was: raised here, a defect in it would end the tasks of all
             # sources, and with them all counts.
             reading = asyncio.wrap_future(self._reader.submit(self._read))

@@ -1,4 +1,4 @@
-"""Tells whether the daemon is healthy where it has no port to ask: by a file that it renews."""
+"""Says whether the daemon is healthy where it has no port to ask: by a file that it renews."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ class HealthFile:
     """The file of the daemon that runs with this configuration file, in the folder for temporary files."""
 
     def __init__(self, config_file: Path | None) -> None:
-        key = hashlib.blake2b(os.fsencode(f"{config_file and config_file.absolute()}"), digest_size=8).hexdigest()
+        key = hashlib.blake2b(os.fsencode(config_file.absolute()) if config_file else b"", digest_size=8).hexdigest()
         self._name = f"vendor-alert-exporter-{os.geteuid()}-{key}"
         self._told = False
 
@@ -30,7 +30,7 @@ class HealthFile:
         try:
             path = self._path()
             with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=self._name, delete=False) as file:
-                file.write("\n".join(stuck))
+                file.write("\n".join((repr(_now()), *stuck)))
             Path(file.name).replace(path)
         except OSError as error:
             if not self._told:
@@ -52,12 +52,23 @@ class HealthFile:
         """What is wrong with the daemon; empty if it is healthy."""
         try:
             path = self._path()
-            about, stuck = path.stat(), path.read_text(encoding="utf-8")
+            about, text = path.stat(), path.read_text(encoding="utf-8")
         except OSError as error:
             return f"no running exporter has left its health file ({error.strerror or error})"
         if about.st_uid != os.geteuid():
             return f"{path} belongs to somebody else"
-        age = time.time() - about.st_mtime
+        renewed_at, _, stuck = text.partition("\n")
+        try:
+            age = _now() - float(renewed_at)
+        except ValueError:
+            return f"{path} is not the exporter's"
+        if age < 0:
+            return "the health file was left before this machine was started"
         if age > LATE_SECONDS:
             return f"the exporter has not renewed its health file for {age:.0f} s"
         return f"the poll loop does not turn: {', '.join(stuck.splitlines())}" if stuck else ""
+
+
+def _now() -> float:
+    """Seconds since the machine was started: the same for all its processes, and set by nobody."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -117,7 +117,7 @@ class Exporter:
     def url(self) -> str:
         """Where it listens, as soon as it does."""
         until(lambda: "listening on" in self.told() or self.process.poll() is not None)
-        found = re.search(r"listening on 127\.0\.0\.1:([0-9]+)", self.told())
+        found = re.search(r'listening on http://127\.0\.0\.1:([0-9]+)"', self.told())
         assert found, self.told()
         return f"http://127.0.0.1:{found[1]}"
 
@@ -548,3 +548,53 @@ def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(tmp_path: Path
 
     assert limits == "512"
     assert "connections are served" not in running.told()
+
+
+def test_files_are_watched_and_a_change_is_read_without_being_told(tmp_path: Path, vendors: Vendors) -> None:
+    def mounted(name: str, config: Mapping[str, Any]) -> None:
+        """Files of a volume are links through `..data`, which is swapped for the next version as a whole."""
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(json.dumps(config))
+        (tmp_path / "..data.new").symlink_to(name)
+        (tmp_path / "..data.new").rename(tmp_path / "..data")
+
+    config = vendors.config("blueking")
+    mounted("first", config)
+    (tmp_path / "mount").symlink_to("..data")
+    (tmp_path / "process").mkdir()
+    flags = ("--config.enable-auto-reload", f"--config.file={tmp_path}/mount/config.yaml")
+    with exporter(tmp_path / "process", {}, *flags) as running:
+        until(lambda: running.polled().get("blueking", 0) >= 3)
+        mounted("same", config)
+        mounted("second", vendors.config("blueking", "key_astrom"))
+        until(lambda: running.polled().get("key_astrom", 0) >= 1)
+        polled = running.polled()["blueking"]
+        mounted("bad", {"sources": {"x": {"vendor": "acme"}}})
+        until(lambda: "unknown vendor" in running.get("/").text)
+        status = running.get("/status").json()
+        mounted("mended", vendors.config("blueking"))
+        until(lambda: "key_astrom" not in running.polled())
+
+        assert running.polled()["blueking"] >= polled >= 3
+        assert running.get("/status").json()["reload"] == {"successful": True, "problems": []}
+    assert status["reload"]["successful"] is False
+    assert "sources.x.vendor" in status["reload"]["problems"][0]
+    assert running.told().count("configuration reloaded") == 2
+    assert running.told().count("the old configuration stays") == 1
+
+
+def test_files_are_not_watched_unless_asked_for(tmp_path: Path, vendors: Vendors) -> None:
+    with exporter(tmp_path, vendors.config("blueking")) as running:
+        until(running.is_ready)
+        running.write(vendors.config("key_astrom"))
+        time.sleep(5)
+
+        assert "reloaded" not in running.told()
+
+
+def test_the_start_says_where_it_listens_and_what_it_polls(tmp_path: Path, vendors: Vendors) -> None:
+    with exporter(tmp_path, vendors.config("blueking", "key_astrom")) as running:
+        assert running.url
+        [line] = [line for line in running.told().splitlines() if "listening" in line]
+
+    assert re.search(r'msg="listening on http://127\.0\.0\.1:[0-9]+" version=\S+ sources=2 tls=off$', line)
