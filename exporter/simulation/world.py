@@ -64,11 +64,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tell(msgspec.Struct, kw_only=True):
-    """One attempt to tell a person. The result shows at the vendor from `settles` on, in true time."""
+    """One attempt to tell a person. The result shows at the vendor from `settles` on, in true time.
+
+    `at` and `ended` are stamps of the vendor's clock, as it was set when the attempt began.
+    """
 
     number: int
     form: Form = Form.NOTICE
     at: datetime
+    ended: datetime
     settles: datetime
     channel: Channel
     failure: tuple[FailureReason, str] | None = None
@@ -266,12 +270,13 @@ class World:
         settles_after: float = 0.0,
         form: Form = Form.NOTICE,
     ) -> Tell:
-        """The vendor tries to tell a person, or holds the notice back."""
+        """The vendor tries to tell a person, or holds the notice back; the alert's own record does not change."""
         self._tells += 1
         told = Tell(
             number=self._tells,
             form=form,
             at=self.stamp(),
+            ended=floored(self.now + self.skew + timedelta(seconds=settles_after), self.traits.resolution),
             settles=self.now + timedelta(seconds=settles_after),
             channel=channel,
             failure=failure,
@@ -279,7 +284,7 @@ class World:
             recovery=incident.ending is not None,
         )
         incident.tells.append(told)
-        self._note(incident, "notified")
+        incident.history.append(Entry(told.at, "notified"))
         return told
 
     def act(self, incident: Incident) -> None:

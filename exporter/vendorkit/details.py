@@ -105,6 +105,10 @@ class DetailQueue:
         if entry is not None and (entry.due is None or at < entry.due):
             entry.due = entry.queued = at
 
+    def is_idle(self, key: str) -> bool:
+        """Whether an alert in the queue is not to be read again, as far as is known."""
+        return self._entries[key].due is None
+
     def know(self, key: str, version: Hashable) -> None:
         """Remembers an alert at this version as needing no call."""
         now = self.now

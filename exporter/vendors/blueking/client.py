@@ -91,10 +91,14 @@ class Client:
         return await self._search("search_alert", states, part, page, _ALERTS)
 
     async def search_action(self, part: Part, page: int) -> Decoded[ActionListing[ActionRow], ActionRow]:
-        """One page of the notices that were under way at some time of the window, whatever became of them."""
-        notices = (is_in("action_plugin_type", ["notice"]),)
-        part = part._replace(conditions=notices + part.conditions)
+        """One page of the notices, summaries and other actions that were under way at some time of the window."""
         return await self._search("search_action", ACTION_STATES, part, page, _ACTIONS)
+
+    async def search_skipped_parents(self, part: Part, page: int) -> Decoded[ActionListing[ActionRow], ActionRow]:
+        """One page of the notices to all their receivers that were skipped as a whole; others do not list them."""
+        parents = (is_in("action_plugin_type", ["notice"]), is_in("parent_action_id", [0]))
+        part = part._replace(conditions=parents + part.conditions)
+        return await self._search("search_action", ["skipped"], part, page, _ACTIONS)
 
     async def get_event_log(self, alert: str) -> Decoded[FlowLog[FlowRow], FlowRow] | None:
         """The flow log of an alert, newest row first; None where the server does not know the alert (any more)."""

@@ -68,11 +68,13 @@ class BluekingConfig(SourceConfig):
     timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
     """Zone of the server: the flow log writes its times without one."""
     lookback: Duration = timedelta(hours=1)
-    """How far before the start the first poll looks for alerts that ended."""
+    """How far back each poll looks for alerts that ended, as data may come late; the first one counts from there."""
     operations: bool = True
     """Read the flow log of alerts that changed: operations and convergences; ESB only, one call per alert."""
     notices: bool = True
     """Read notices and their failures from the handling records."""
+    detail_interval: Duration = timedelta(hours=6)
+    """How often the flow log of an open alert is read that shows no sign of having grown."""
 
     HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"detail_interval", "operations", "notices"}
 

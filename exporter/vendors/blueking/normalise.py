@@ -1,7 +1,7 @@
 """BlueKing's alerts, flow rows and handling records in our words; the tables name the vendor's own documents."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
 
 from exporter.errors import ItemRejected
@@ -50,6 +50,8 @@ NOTICE_ROWS = {"ANOMALY_NOTICE", "RECOVERY_NOTICE"}
 # get_event_log, field `status`: whether the row tells of a failure. Servers since 2022 write SUCCESS only.
 ROW_STATES = {"SUCCESS": False, "RUNNING": False, "SHIELDED": False, "FAILED": True, "PARTIAL_SUCCESS": True}
 
+# Seconds that no alert lasts.
+_LONGEST_LIFE = 10**9
 # A row that folds more anomalies is a mistake: the check that finds them runs every few seconds at most.
 MOST_ANOMALIES = 10**9
 
@@ -114,6 +116,7 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
         created = moment_from_s(row.create_time, "create_time")
         begun = created if row.begin_time == row.create_time else moment_from_s(row.begin_time, "begin_time")
         acknowledged = bool(row.is_ack) and flag(row.is_ack)
+        suppressed = bool(row.is_shielded) and flag(row.is_shielded)
         updated = moment_from_s(row.update_time, "update_time") if acknowledged or close_reason else None
         name = short(row.alert_name)
         return Alert(
@@ -124,8 +127,8 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
             ended_at=(moment_from_s(row.end_time, "end_time") or updated) if close_reason else None,
             close_reason=close_reason,
             acknowledged=acknowledged,
-            acknowledged_at=updated if acknowledged else None,
-            suppressed=bool(row.is_shielded) and flag(row.is_shielded),
+            acknowledged_at=_acknowledged_at(row, created, updated, is_shielded=suppressed) if acknowledged else None,
+            suppressed=suppressed,
             title=name,
             name=name,
             policy=short(row.strategy_name),
@@ -136,6 +139,52 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
         )
 
     return alert_from
+
+
+def _acknowledged_at(
+    row: AlertRow, created: datetime | None, updated: datetime | None, *, is_shielded: bool
+) -> datetime | None:
+    """When an alert was acknowledged: as `ack_duration` says where that can be, else at its last change.
+
+    `ack_duration` counts from `create_time`, and to the first moment at which a check finds the alert acknowledged,
+    shielded or over (bk-monitor, service/alert/manager/checker/ack.py).
+    """
+    duration = seconds_of(row.ack_duration)
+    if duration and created is not None and updated is not None and not is_shielded:
+        at = created + timedelta(seconds=min(duration, _LONGEST_LIFE))
+        if at <= updated:
+            return at
+    return updated
+
+
+def notice_to_nobody(row: ActionRow) -> Notice:
+    """The notice that a parent without any child stands for: it named no receiver."""
+    return Notice(
+        key=f"action:{identity(row.id, 'id')}:",
+        alert_key=_alert_of(row),
+        at=moment_from_s(row.create_time, "create_time"),
+        failure=FailureReason.NO_RECEIVER,
+    )
+
+
+def _alert_of(row: ActionRow) -> str:
+    alerts = row.alert_id if isinstance(row.alert_id, list) else [row.alert_id]
+    return text(alerts[0]) if alerts else ""
+
+
+def is_over(row: AlertRow) -> bool:
+    """Whether the row says that its alert has ended."""
+    return STATES.get(_upper(row.status)) is not None
+
+
+def seconds_of(value: Scalar) -> int:
+    """A number of seconds, 0 where there is none."""
+    if type(value) is int and 0 <= value < 10**12:  # the usual case, first
+        return value
+    try:
+        return whole_number(value, "time") or 0
+    except ItemRejected:
+        return 0
 
 
 def is_unfinished(row: FlowRow) -> bool:
@@ -202,7 +251,6 @@ def notices_from(row: ActionRow) -> list[Notice]:
         return []
     key = identity(row.id, "id")
     at = moment_from_s(row.create_time, "create_time")
-    alerts = row.alert_id if isinstance(row.alert_id, list) else [row.alert_id]
     listed = row.inputs.notice_way if isinstance(row.inputs, Inputs) else None
     ways = [text(way).strip().lower() for way in (listed if isinstance(listed, list) else [listed])]
     notices = []
@@ -217,7 +265,7 @@ def notices_from(row: ActionRow) -> list[Notice]:
         notices.append(
             Notice(
                 key=f"action:{key}:{way}",
-                alert_key=text(alerts[0]) if alerts else "",
+                alert_key=_alert_of(row),
                 at=at,
                 channel=channel or Channel.OTHER,
                 failure=failure,

@@ -66,6 +66,7 @@ class AlertRow(msgspec.Struct, gc=False):
     data_type: Scalar = None
     bk_biz_id: Scalar = None
     is_ack: Scalar = None
+    ack_duration: Scalar = None
     is_shielded: Scalar = None
     begin_time: Scalar = None
     create_time: Scalar = None
@@ -133,3 +134,4 @@ class ActionRow(msgspec.Struct):
     inputs: Inputs | list[Any] | Scalar = None
     create_time: Scalar = None
     update_time: Scalar = None
+    end_time: Scalar = None

@@ -13,7 +13,7 @@ from exporter.model.alert import CloseReason, Severity
 from exporter.model.records import Channel, FailureReason, Suppression
 from exporter.simulation.truth import Since, Truth, truth_of
 from exporter.simulation.wire import Quirk, Request, Response, json_response
-from exporter.simulation.world import Entry, Form, Incident, Tell, Traits, World, floored
+from exporter.simulation.world import Entry, Form, Incident, Tell, Traits, World
 
 TRAITS = Traits(
     severities=(Severity.CRITICAL, Severity.WARNING, Severity.INFO),
@@ -34,7 +34,8 @@ TRAITS = Traits(
     shields=True,
     changes_severity=True,
     converges=True,
-    forms=frozenset({Form.NOTICE, Form.SUMMARY}),
+    forms=frozenset(Form),
+    backdates=True,
 )
 
 APP_CODE = "alert-exporter"
@@ -150,6 +151,7 @@ class BluekingSimulator:
             "vendor": self.vendor,
             "endpoint": base_url,
             "bk_biz_ids": list(_BUSINESSES.values()),
+            "detail_interval": "5m",
             "auth": {"app_code": APP_CODE, "app_secret": self._secret, "username": USERNAME},
         }
 
@@ -516,8 +518,7 @@ class BluekingSimulator:
         if tell.form is Form.JOB:
             yield FlowRow(entry.at, "ACTION", f"job {tell.number} started")
             if tell.settles <= self.world.now:
-                ended = floored(tell.settles + self.world.skew, TRAITS.resolution)
-                yield FlowRow(ended, "ACTION", f"job {tell.number} ended")
+                yield FlowRow(tell.ended, "ACTION", f"job {tell.number} ended")
         elif tell.form in {Form.NOTICE, Form.NOBODY}:
             row = self._row_of_notice(entry, tell)
             if row is not None:

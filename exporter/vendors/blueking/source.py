@@ -1,30 +1,31 @@
 """One poll of a BlueKing Monitor: open and ended alerts, the handling records, and the flow log of what changed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from exporter.errors import ItemRejected, Reason, SourceRefused, SourceUnintelligible
+from exporter.errors import ItemRejected, Reason, SourceBroken, SourceRefused, SourceUnintelligible
+from exporter.model.alert import Alert
 from exporter.model.facts import Fact
-from exporter.model.reading import Details, Happened, Reading, Rejections, Supplied, Window
-from exporter.model.records import Kind, Notice, Record
+from exporter.model.reading import Details, Happened, Reading, Supplied, Window
+from exporter.model.records import Kind, Notice
 from exporter.vendorkit.census import Census
-from exporter.vendorkit.details import Fetched, Follow, OptionalApi, fetch_details
-from exporter.vendorkit.fields import Scalar, flag, text, whole_number
+from exporter.vendorkit.details import Fetched, OptionalApi, fetch_details
+from exporter.vendorkit.fields import flag, text, whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, Rows, normalise_all
 from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, NoSuchApi, Part, is_in, is_not_in
 from exporter.vendors.blueking.config import Api, BluekingConfig
+from exporter.vendors.blueking.flow_logs import PATIENCE, FlowLogs
 from exporter.vendors.blueking.normalise import (
     IN_PROGRESS,
     alert_reader,
-    is_unfinished,
     key_from,
-    notice_from_row,
+    notice_to_nobody,
     notices_from,
-    operation_from,
+    seconds_of,
 )
-from exporter.vendors.blueking.payload import ActionRow, AlertRow, FlowRow, Listing
+from exporter.vendors.blueking.payload import ActionRow, AlertRow, Listing
 
 Row = TypeVar("Row", AlertRow, ActionRow)
 Ask = Callable[[Part, int], Awaitable[Decoded[Any, Row]]]
@@ -32,11 +33,8 @@ Divide = Callable[[Part], list[Part]]
 
 OPEN = ("ABNORMAL",)
 ENDED = ("RECOVERED", "CLOSED")
-# An alert that changed so short a time before its log was read may change again within the same second, which leaves
-# its version as it is: it is read once more. It covers the uncertainty of the vendor's clock, too.
-SETTLING = timedelta(seconds=10)
-# So long a result that is still to come is waited for.
-PATIENCE = timedelta(days=1)
+# The age from which on a handling record's children are in the list, too: records are synchronised every 10 s or so.
+SYNCHRONISED_WITHIN = timedelta(minutes=1)
 # Alerts that one look-up names.
 LOOK_UP = 100
 # Conditions that part any list of alerts in four.
@@ -58,7 +56,7 @@ class BluekingSource:
         self._http = http
         self._client = Client(config, http)
         self._alert_from = alert_reader(config)
-        self._logs = Follow("get_event_log", self._client.get_event_log, http=http, config=config)
+        self._logs = FlowLogs(config, http, self._client, self._is_told_by_row)
         self._reads_logs = config.operations and config.api is Api.ESB
         self._actions = OptionalApi()
         self._unasked_since: int | None = None  # what happened since, search_action was not there to tell
@@ -69,13 +67,22 @@ class BluekingSource:
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """The alerts, then the notices, then the flow logs of alerts that changed."""
+        start = _seconds(window.start)
+
+        def news_from(row: AlertRow) -> Alert | None:
+            alert = self._alert_from(row)
+            is_old = 0 < seconds_of(row.update_time) < start and alert.key not in window.open_alerts
+            return None if is_old and alert.close_reason is not None else alert
+
         census = Census[AlertRow](
-            window, key_from=key_from, record_from=self._alert_from, rank=lambda row: _stamp(row.update_time)
+            window, key_from=key_from, record_from=news_from, rank=lambda row: seconds_of(row.update_time)
         )
         # Open alerts of any age are in a window that reaches now. In two lists, so that each may have 10,000 rows; the
         # open ones first: an alert that ends between the two is in both.
-        part = Part(_seconds(window.start), _seconds(window.end) + 1)
+        part = Part(start, _seconds(window.end) + 1)
         census.saw(await self._whole(self._ask_alerts(OPEN), part, _by_severity), is_open=True)
+        # The list goes by `end_time`, which is that of the data: where these came late, only `update_time` is new.
+        part = part._replace(start=min(start, _seconds(window.end - self._config.lookback)))
         census.saw(await self._whole(self._ask_alerts(ENDED), part, _by_severity_then_time), is_open=False)
         looked_up = await self._look_up(census, window)
         for reading in census.readings():
@@ -85,10 +92,12 @@ class BluekingSource:
         looked_up.raise_if_told_to_wait()
 
         denied = None
+        actions: Iterable[ActionRow] = ()
         if self._config.notices and self._actions.is_worth_asking(window.end):
             try:
-                yield await self._notices(window)
-                yield Details("search_action", _FED_BY_ACTIONS, answered=1)
+                actions, happened, asked = await self._notices(window)
+                yield happened
+                yield asked
             except NoSuchApi:
                 self._actions.answered(window.end, is_there=False)
                 yield Details("search_action")
@@ -100,9 +109,9 @@ class BluekingSource:
                 yield Details("search_action", _FED_BY_ACTIONS, failed={error.reason: 1})
 
         if self._reads_logs:
-            yield await self._operations(window, census)
-            self._logs.facts = _FED_BY_LOGS | (frozenset() if self._actions.is_there else _FED_BY_ACTIONS)
-            yield self._logs.reading()
+            self._logs.begin(window, {alert.key: row for alert, row in census.alerts()}, actions)
+            yield await self._logs.read()
+            yield self._logs.reading(_FED_BY_LOGS | (frozenset() if self._actions.is_there else _FED_BY_ACTIONS))
         yield self._supplied()
         self._logs.end()
         if denied is not None:
@@ -146,8 +155,11 @@ class BluekingSource:
     def _ask_alerts(self, states: Sequence[str]) -> Ask[AlertRow]:
         return lambda part, page: self._client.search_alert(states, part, page)
 
-    async def _notices(self, window: Window) -> Happened:
-        """What became of the notices of the window, and of older ones whose result was still to come."""
+    async def _notices(self, window: Window) -> tuple[Iterable[ActionRow], Happened, Details]:
+        """What became of the notices of the window, and of older ones whose result was still to come.
+
+        Beside it the records of all that was done, notice or not, and how asking went.
+        """
         start = _seconds(window.start)
         told_by_row = self._last_told_by_row if self._rows_tell_until is None else self._rows_tell_until
         if self._unasked_since is not None:
@@ -157,60 +169,33 @@ class BluekingSource:
         part = Part(start, _seconds(window.end) + 1)
         actions = await self._whole(self._client.search_action, part, _by_time)
         actions.check_ids(key_from)
+        parents, failed = await self._skipped_parents(part)
         self._actions.answered(window.end, is_there=True)
         self._unasked_since = None
         self._rows_tell_until = told_by_row
         actions.refuse(lambda row: not text(row.id), Kind.NOTICE, "id is missing")
         newest = _newest(actions.items)
-        unfinished = [_stamp(row.create_time) for row in newest.values() if row.status in IN_PROGRESS]
+        unfinished = [seconds_of(row.create_time) for row in newest.values() if row.status in IN_PROGRESS]
         self._unfinished_since = min(unfinished, default=None)
-        rows = [row for row in newest.values() if _stamp(row.create_time) > told_by_row]
+        rows = [row for row in newest.values() if seconds_of(row.create_time) > told_by_row]
         notices, rejected = normalise_all(Kind.NOTICE, rows, notices_from)
-        return Happened([notice for each in notices for notice in each], actions.rejected + rejected)
+        childless = _without_children(parents.items, newest.values(), max(start, told_by_row + 1), window.end)
+        to_nobody, unreadable = normalise_all(Kind.NOTICE, childless, notice_to_nobody)
+        told = [notice for each in notices for notice in each] + to_nobody
+        return (
+            newest.values(),
+            Happened(told, actions.rejected + parents.rejected + rejected + unreadable),
+            Details("search_action", _FED_BY_ACTIONS, answered=1, failed=failed),
+        )
 
-    async def _operations(self, window: Window, census: Census[AlertRow]) -> Happened:
-        """The flow rows of alerts that are new or changed."""
-        self._logs.begin(window)
-        queue = self._logs.queue
-        versions = {alert.key: _stamp(row.update_time) for alert, row in census.alerts()}
-        for key, version in versions.items():
-            if window.first and version < _seconds(window.counted_from):
-                queue.know(key, version)  # all its rows belong to the baseline
-            else:
-                queue.offer(key, version)
-        records: list[Record] = []
-        rejected = Rejections()
-        for key, log in (await self._logs.read()).items():
-            if log is None:
-                continue
-            told, unreadable, is_settled = self._records_from(key, log.items, queue.now)
-            records += told
-            rejected.extend(log.rejected + unreadable)
-            if not is_settled or versions.get(key, 0) > _seconds(queue.now - SETTLING):
-                queue.again(key, queue.now + SETTLING)
-        return Happened(records, rejected)
-
-    def _records_from(
-        self, alert: str, rows: Sequence[FlowRow], now: datetime
-    ) -> tuple[list[Record], Rejections, bool]:
-        """What the rows tell, what of them cannot be read, and whether all their results are known.
-
-        A row whose result is still to come is told when it is known.
-        """
-        zone = self._config.timezone
-        is_settled = True
-
-        def records_from(row: FlowRow) -> list[Record]:
-            nonlocal is_settled
-            operation = operation_from(alert, row, zone)
-            if is_unfinished(row) and operation.at is not None and operation.at > now - PATIENCE:
-                is_settled = False
-                return []
-            notice = notice_from_row(alert, row, zone) if self._config.notices else None
-            return [operation] if notice is None or not self._is_told_by_row(notice) else [operation, notice]
-
-        records, rejected = normalise_all(Kind.OPERATION, rows, records_from)
-        return [record for each in records for record in each], rejected, is_settled
+    async def _skipped_parents(self, part: Part) -> tuple[Rows[ActionRow], Mapping[Reason, int]]:
+        """Notices that were skipped as a whole; and why they cannot be read, where a server refuses to list them."""
+        try:
+            return await self._whole(self._client.search_skipped_parents, part, _by_time), {}
+        except SourceBroken as error:
+            if error.reason is not Reason.API_ERROR:
+                raise
+            return Rows(), {error.reason: 1}
 
     def _is_told_by_row(self, notice: Notice) -> bool:
         """Whether a flow row tells of a notice, and search_action does not."""
@@ -318,17 +303,24 @@ def _newest(rows: Sequence[ActionRow]) -> dict[str, ActionRow]:
 
 
 def _freshness(row: ActionRow) -> tuple[int, bool]:
-    return _stamp(row.update_time), row.status not in IN_PROGRESS
+    return seconds_of(row.update_time), row.status not in IN_PROGRESS
 
 
-def _stamp(value: Scalar) -> int:
-    """A number of seconds, 0 where there is none."""
-    if type(value) is int and 0 <= value < 10**12:  # the usual case, first
-        return value
-    try:
-        return whole_number(value, "time") or 0
-    except ItemRejected:
-        return 0
+def _without_children(
+    parents: Iterable[ActionRow], children: Iterable[ActionRow], since: int, now: datetime
+) -> list[ActionRow]:
+    """Parents without a child, as far as all their children would be known by now."""
+    has_child = {text(row.parent_action_id) for row in children}
+    until = _seconds(now - SYNCHRONISED_WITHIN)
+    return [
+        row
+        for row in parents
+        if flag(row.is_parent_action)
+        and row.status == "skipped"
+        and text(row.raw_id)
+        and text(row.raw_id) not in has_child
+        and since <= seconds_of(row.create_time) <= seconds_of(row.end_time) <= until
+    ]
 
 
 def _total_of(listing: Listing) -> int | None:

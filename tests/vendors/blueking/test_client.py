@@ -148,9 +148,13 @@ async def test_lists_are_asked_for_with_businesses_a_window_that_reaches_now_and
         "show_aggs": False,
     }
     every = ["running", "success", "partial_success", "failure", "partial_failure", "skipped", "shield", "blocked"]
-    notices = [{"key": "action_plugin_type", "value": ["notice"], "method": "eq"}]
+    parents = [
+        {"key": "action_plugin_type", "value": ["notice"], "method": "eq"},
+        {"key": "parent_action_id", "value": [0], "method": "eq"},
+    ]
     assert asked == [
         ("search_alert", {**common, "status": ["ABNORMAL"], "conditions": []}),
         ("search_alert", {**common, "status": ["RECOVERED", "CLOSED"], "conditions": []}),
-        ("search_action", {**common, "status": every, "conditions": notices}),
+        ("search_action", {**common, "status": every, "conditions": []}),
+        ("search_action", {**common, "status": ["skipped"], "conditions": parents}),
     ]

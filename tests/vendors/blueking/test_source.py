@@ -12,13 +12,14 @@ import pytest
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import Fact
 from exporter.model.reading import OpenAlerts, Reading
-from exporter.model.records import Channel, FailureReason, Notice, Operation
+from exporter.model.records import Channel, FailureReason, Notice, Operation, Suppression
 from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.truth import Since
 from exporter.simulation.wire import Quirk, Request
-from exporter.simulation.world import Incident, World
+from exporter.simulation.world import Form, Incident, World
 from exporter.vendorkit.http import ATTEMPTS
 from exporter.vendors.blueking.simulator import TRAITS, BluekingSimulator, Generation
+from tests.rig import Rig, expected, told
 from tests.vendors.blueking.reading import NOW, Reader, a_window
 from tests.vendors.reading import backlog_in, facts_in, records_in, unfinished_in
 
@@ -97,7 +98,7 @@ async def test_unchanged_alerts_cost_only_the_pages_of_the_lists() -> None:
 
     calls = await scene.calls_of_a_poll()
 
-    assert calls == {"search_alert": 3, "search_action": 1}
+    assert calls == {"search_alert": 3, "search_action": 2}
 
 
 async def test_the_log_is_read_again_when_the_alert_changes() -> None:
@@ -171,20 +172,142 @@ async def test_what_does_not_fit_into_a_poll_waits_for_the_next_oldest_first() -
     assert unfinished == [(0, 3), (0, 1)]
 
 
-async def test_a_log_that_lastingly_fails_costs_its_alert_alone() -> None:
-    scene = Scene()
+async def test_a_log_that_lastingly_fails_costs_its_alert_alone_and_is_asked_for_ever_more_rarely() -> None:
+    scene = Scene(detail_interval="6h")
     broken, sound = scene.world.open(), scene.world.open()
     scene.simulator.broken_details.add(broken.number)
-    scene.wait(60)
+    partial: list[int] = []
 
-    unfinished = []
-    for _ in range(8):
-        readings = await scene.poll()
-        unfinished.append(unfinished_in(readings))
+    for minute in range(60):
         scene.wait(60)
+        readings = await scene.poll()
+        partial += [minute] * len(unfinished_in(readings))
 
-    assert unfinished == [[(1, 0)], [(1, 0)], [], [(1, 0)], [], [], [], [(1, 0)]]
     assert keys(readings) == {key_of(broken), key_of(sound)}
+    assert partial == [0, 1, 3, 7, 15, 31]
+    assert scene.reader.calls("get_event_log") <= len(partial) + 2
+    scene.simulator.broken_details.clear()
+    scene.wait(3600)
+    assert "create" in {operation.operation for operation in records_in(await scene.poll(), Operation)}
+
+
+async def actions_told(scene: Scene, polls: int, every: float = 60) -> int:
+    told: set[str] = set()
+    for _ in range(polls):
+        scene.wait(every)
+        records = records_in(await scene.poll(), Operation)
+        told |= {record.key for record in records if record.operation == "action"}
+    return len(told)
+
+
+async def test_rows_of_what_is_done_about_an_alert_are_read_though_the_alert_does_not_change() -> None:
+    scene = Scene(Generation.G3, detail_interval="6h")
+    incident = scene.world.open()
+    await scene.poll()
+    told = 0
+    for seconds in (3, 22, 8):
+        scene.wait(seconds)
+        scene.world.tell(incident, Channel.SMS)
+        told += await actions_told(scene, 1, every=10)
+
+    assert told == 1 + 2 + 3  # each time the log as a whole
+    assert incident.updated == incident.started
+
+
+async def test_a_job_that_ends_after_its_alert_is_read() -> None:
+    scene = Scene(Generation.G3, detail_interval="6h")
+    incident = scene.world.open()
+    await scene.poll()
+    scene.wait(6)
+    scene.world.end(incident, CloseReason.RECOVERED)
+    await scene.poll()
+    scene.wait(24)
+    scene.world.tell(incident, Channel.UNKNOWN, form=Form.JOB, settles_after=90)
+
+    assert await actions_told(scene, 1) == 1
+    assert await actions_told(scene, 1) == 2
+
+
+async def test_what_nothing_else_shows_is_read_when_it_is_the_alerts_turn() -> None:
+    scene = Scene(Generation.G3, detail_interval="30m")
+    open_still, ended = scene.world.open(), scene.world.open()
+    scene.wait(60)
+    scene.world.end(ended, CloseReason.RECOVERED)
+    await scene.poll()
+    scene.wait(60)
+    scene.world.act(open_still)
+    scene.world.act(ended)
+
+    assert await actions_told(scene, 6) >= 1  # that of the one that ended, five minutes later
+    assert await actions_told(scene, 30) >= 1
+
+
+async def test_quiet_alerts_take_turns() -> None:
+    scene = Scene(detail_interval="1h", max_detail_requests=1000)
+    for _ in range(900):
+        scene.world.open()
+    scene.wait(60)
+    await scene.poll()
+    scene.wait(60)
+    await scene.poll()
+
+    asked = []
+    for _ in range(60):
+        scene.wait(60)
+        asked.append((await scene.calls_of_a_poll())["get_event_log"])
+
+    assert sum(asked) == pytest.approx(900, abs=30)
+    assert max(asked) < 40
+
+
+async def test_an_alert_of_late_data_that_ended_before_it_was_known_opens_and_closes() -> None:
+    rig = Rig("blueking", quiet=True)
+    await rig.polls(20)
+    rig.world.open_backdated(began=25 * 60, lasted=5 * 60, ending=CloseReason.RECOVERED)
+    await rig.polls(2)
+
+    assert told(rig) == expected(rig)
+    assert (sum(rig.counts().opened.values()), sum(rig.counts().closed.values())) == (1, 1)
+
+
+async def test_a_notice_that_names_no_receiver_is_a_failed_one() -> None:
+    rig = Rig("blueking", quiet=True)
+    await rig.polls(1)
+    incident = rig.world.open()
+    rig.world.tell(incident, Channel.UNKNOWN, form=Form.NOBODY, failure=(FailureReason.NO_RECEIVER, ""))
+    rig.world.tell(incident, Channel.SMS, suppression=Suppression.CONVERGED)
+    await rig.polls(3)
+
+    assert told(rig) == expected(rig)
+    assert told(rig)["notice_failures"] == {("unknown", "no_receiver"): 1}
+
+
+async def test_a_server_that_lists_no_parents_costs_only_notices_to_nobody() -> None:
+    scene = Scene()
+    scene.world.tell(scene.world.open(), Channel.SMS)
+    scene.wait(60)
+    fault = Fault(kind=FaultKind.ENVELOPE, endpoint="search_action", skip=1)
+    scene.site.faults.append(fault)
+
+    readings = await scene.poll()
+
+    assert [notice.channel for notice in records_in(readings, Notice)] == [Channel.SMS]
+    assert unfinished_in(readings) == [(1, 0)]
+
+
+@pytest.mark.parametrize(("shielded", "after"), [(False, 610), (True, 635)])
+async def test_an_acknowledgement_is_dated_by_its_duration_where_that_fits(shielded: bool, after: float) -> None:
+    scene = Scene(api="gateway")
+    incident = scene.world.open()
+    scene.world.shield(incident, on=shielded)
+    scene.wait(610)
+    scene.world.acknowledge(incident)
+    scene.wait(25)
+    scene.world.converge(incident)
+
+    [alert] = next(reading for reading in await scene.poll() if isinstance(reading, OpenAlerts)).alerts
+
+    assert alert.acknowledged_at == incident.started + timedelta(seconds=after)
 
 
 async def test_a_list_beyond_ten_thousand_rows_is_asked_for_by_severity() -> None:

@@ -52,7 +52,6 @@ async def test_notices_of_a_time_without_search_action_are_made_up_for_when_it_i
     assert without.up
     assert without.alerts is not None
     assert without.alerts.notices == before
-    assert ("unknown",) not in rig.counts().notices
     assert_equals_the_ledger(rig)
 
 
@@ -67,7 +66,7 @@ async def test_a_server_that_has_none_is_asked_again_every_hour() -> None:
 
 
 async def test_a_server_that_gets_search_action_tells_of_no_notice_twice() -> None:
-    rig = a_rig(seed=6)  # one of no two notices that fail alike within a second: a log shows those as one row
+    rig = a_rig(seed=9)  # one of no two notices that fail alike within a second: a log shows those as one row
     rig.simulator.has_actions = False
     # Flow logs do not tell of summaries: there are none but for those that are under way.
     rig.world.traits = msgspec.structs.replace(rig.world.traits, forms=frozenset({Form.NOTICE}))
