@@ -25,6 +25,7 @@ SOURCE = {"vendor": "key_astrom", "endpoint": "https://astrom.example/e/1", "aut
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for flag in cli.FLAGS:
         monkeypatch.delenv(config.variable_for(flag), raising=False)
+    monkeypatch.setattr("exporter.cli.Signals", lambda: None)  # they are the process's, and would outlive the test
 
 
 @pytest.fixture
@@ -145,7 +146,6 @@ def test_vendors_are_not_simulated_where_nobody_can_listen(listen: str, capsys: 
 def test_the_demo_refuses_a_file_that_is_no_configuration(
     own: str, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.cli.Signals", lambda: None)
     file.write_text(own)
 
     code = main(["demo", f"--config.file={file}"])
@@ -158,7 +158,6 @@ def test_the_demo_refuses_a_file_that_is_no_configuration(
 def test_the_demo_reads_a_file_as_run_does(
     layer: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.cli.Signals", lambda: None)
     (tmp_path / "token").write_text(CANARY)
     file.write_text(json.dumps({"sources": {"a": SOURCE | {"auth": {"api_token_file": "token"}}, "wrong": 1}}))
     if layer == "environment":

@@ -602,12 +602,12 @@ def test_a_mistake_in_the_web_configuration_is_told_with_the_others(tmp_path: Pa
     problems = _problems({"log": {"x": 1}, "web": {"config_file": "web.yml", "y": 1}} | _acme(foo=1), tmp_path)
 
     assert [problem.partition(": ")[0] for problem in problems] == [
+        "web.config_file",
         "web.y",
         "log.x",
         "sources.a.foo",
-        "web.config_file",
     ]
-    assert "tls_server_konfig" in problems[-1]
+    assert "tls_server_konfig" in problems[0]
 
 
 @given(
@@ -643,6 +643,20 @@ def test_whatever_is_written_is_a_configuration_or_a_list_of_problems(
 
 def _members(annotation: Any) -> list[type[Credentials]]:
     return list(get_args(annotation)) or [annotation]
+
+
+def test_what_a_vendor_finds_missing_is_told_as_if_it_were_required(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    auth = {"app_code": "a", "username": "u"}
+    source = {"vendor": "blueking", "endpoint": "https://bk.example", "bk_biz_ids": [2], "auth": auth}
+    file.write_text(json.dumps({"sources": {"bk": source}}))
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file=file, flags={}, environ={})
+
+    assert caught.value.problems == (
+        "sources.bk.auth.app_secret: missing; give it here or as the name of a file in `app_secret_file`",
+    )
 
 
 SECRETS = [

@@ -1,17 +1,32 @@
 """Everything an operator can set: the models, with their documentation."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from exporter.errors import ConfigError
 from exporter.exposition.otel_settings import Otlp
 from exporter.model.owners import OwnerRule
-from exporter.vendorkit.contract import SourceConfig, Tuning
+from exporter.vendorkit.contract import SourceConfig, Tuning, Vendor
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.settings import Duration, ExistingFile, Items, Settings
 
@@ -55,6 +70,16 @@ def _telemetry_path(text: str) -> str:
     return text
 
 
+def _web_configuration(path: Path) -> Path:
+    from exporter.exposition import webconfig  # only those who use TLS or passwords pay for them
+
+    try:
+        webconfig.check(path)
+    except ConfigError as error:
+        raise _errors([((), problem) for problem in error.problems]) from None
+    return path
+
+
 class Web(Settings):
     """The HTTP endpoint."""
 
@@ -62,7 +87,7 @@ class Web(Settings):
     """`:PORT` for all interfaces, `HOST:PORT`, `[IPV6]:PORT`, or `none` for no listening port."""
     telemetry_path: Annotated[str, AfterValidator(_telemetry_path)] = "/metrics"
     """Path of the metrics."""
-    config_file: ExistingFile | None = None
+    config_file: Annotated[ExistingFile, AfterValidator(_web_configuration)] | None = None
     """TLS and basic authentication, in the format of the Prometheus exporter-toolkit."""
     enable_lifecycle: bool = False
     """Allow `POST /-/reload`."""
@@ -203,11 +228,6 @@ class Config(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, data: Any) -> Any:
-        return cls.with_defaults(data)
-
-    @classmethod
-    def with_defaults(cls, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Returns the document with `defaults` in every source, and without sections that are empty."""
         # A section whose keys are all commented out reads as null.
         said = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         defaults, sources = said.get("defaults"), said.get("sources")
@@ -218,11 +238,14 @@ class Config(Settings):
             }
         return said
 
-    @classmethod
-    def sections(cls) -> dict[str, type[Settings]]:
-        """Returns the sections whose keys are the same for everybody."""
-        kinds = ((name, field.annotation) for name, field in cls.model_fields.items())
-        return {name: kind for name, kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)}
+    def completed(self, file: Path | None, warnings: Iterable[str]) -> "Config":
+        """Returns the configuration as the program uses it: with its origin and its doubts, and timeouts that fit."""
+        self._file, self._warnings = file, tuple(warnings)
+        fitting = {
+            name: source.model_copy(update={"timeout": min(source.timeout, source.interval)})
+            for name, source in self.sources.items()
+        }
+        return self.model_copy(update={"sources": fitting})
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -233,6 +256,77 @@ class Config(Settings):
         """Returns the configuration file, and every file that it, a variable or a flag names."""
         named = (value.file if isinstance(value, Secret) else value for _, value in values_in(self))
         return tuple(dict.fromkeys(file for file in (self._file, *named) if isinstance(file, Path)))
+
+
+class OnlyWeb(BaseModel):
+    """The configuration as far as it concerns the port."""
+
+    model_config = ConfigDict(extra="ignore")
+    web: Web = Web()
+
+
+def sources_of(vendors: Mapping[str, Vendor]) -> Any:
+    """Returns the type of the section `sources`: each source is of the model of its vendor."""
+
+    def of_a_vendor(source: Any) -> Any:
+        if not isinstance(source, dict):
+            raise ValueError("must be a map with at least `vendor` and `endpoint`")  # noqa: TRY004
+        vendor = source.get("vendor")
+        if not isinstance(vendor, str) or vendor not in vendors:
+            what = "missing" if vendor is None else "unknown vendor"
+            choices = f"must be {', '.join(sorted(vendors))}{hint(vendor, vendors)}"
+            raise _errors([(("vendor",), f"{what}; {choices}")])
+        return source
+
+    kinds: Any = Union[tuple(Annotated[vendor.config, Tag(name)] for name, vendor in vendors.items())]  # noqa: UP007
+    source: Any = Annotated[kinds, Discriminator(lambda source: source["vendor"]), BeforeValidator(of_a_vendor)]
+    return Annotated[dict[Annotated[str, BeforeValidator(_source_name)], source], BeforeValidator(_some_sources)]
+
+
+def _errors(problems: Iterable[tuple[tuple[str, ...], str]]) -> ValidationError:
+    """Returns several errors as one, each by its path below what is validated."""
+    errors = [(loc, PydanticCustomError("value_error", "{error}", {"error": what})) for loc, what in problems]
+    return ValidationError.from_exception_data(
+        "settings", [InitErrorDetails(type=error, loc=loc, input=None) for loc, error in errors]
+    )
+
+
+def _source_name(name: Any) -> Any:
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise ValueError("a source's name is text of letters, digits, - and _, starting with no - or _")
+    return name
+
+
+def _some_sources(sources: Any) -> Any:
+    if not isinstance(sources, dict | None):
+        raise ValueError("must be a map: a name, and below it the source")  # noqa: TRY004 pydantic reports ValueErrors
+    if not sources:
+        raise ValueError("no source is configured; name at least one to poll")
+    known: dict[str, str] = {}
+    names = [(name, known.setdefault(folded(name), name)) for name in sources if isinstance(name, str)]
+    same = {name: other for name, other in names if name != other}
+    if same:
+        what = "is the same name as {} but for case, - and _; choose another"
+        raise _errors(((name,), what.format(other)) for name, other in same.items())
+    return sources
+
+
+def folded(name: str) -> str:
+    """Returns the name as variables can spell it."""
+    return name.lower().replace("-", "_")
+
+
+def hint(value: Any, choices: Iterable[str], written: Callable[[str], str] = "`{}`".format) -> str:
+    """Returns the choice that was probably meant, as the end of a sentence; empty if there is none."""
+    close = get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+    return f"; did you mean {written(close[0])}?" if close else ""
+
+
+def value_at(data: Any, path: Iterable[Any]) -> Any:
+    """Returns the value at this path of a document; None if there is none."""
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
 
 
 def values_in(setting: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -12,12 +12,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from exporter import files
@@ -49,22 +51,33 @@ class Settings(BaseModel):
         try:
             return read(data)
         except ValidationError as error:
-            problems = [cls._explained(each) for each in error.errors(include_url=False)]
+            problems = [cls._explained(each, data) for each in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True) from None
 
     @classmethod
-    def _explained(cls, problem: ErrorDetails) -> InitErrorDetails:
-        kind, context = problem["type"], problem.get("ctx", {})
-        if len(problem["loc"]) == 1:
+    def _explained(cls, problem: ErrorDetails, data: Any) -> InitErrorDetails:
+        """Returns the problem with its path as an operator writes it, and with the model if it is about a key of it."""
+        kind, loc, context = problem["type"], problem["loc"], problem.get("ctx", {})
+        field = cls.model_fields.get(str(loc[0])) if loc else None
+        if len(loc) == 1:
             context = context | {"model": cls}
+        if field is not None and _is_a_choice(field):  # the name of the one that was taken comes next
+            chosen_by = field.discriminator if kind == "union_tag_invalid" else None
+            loc = (*loc[:1], *loc[2:], *([chosen_by] if isinstance(chosen_by, str) else []))
+        if field is not None and isinstance(data, dict) and loc[0] not in data and f"{loc[0]}_file" in data:
+            loc = (f"{loc[0]}_file",)
         if kind not in _OWN or isinstance(context.get("error"), str):
             error = PydanticCustomError(kind, "{message}", context | {"message": problem["msg"]})
-            return InitErrorDetails(type=error, loc=problem["loc"], input=problem["input"])
-        return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"], ctx=context)
+            return InitErrorDetails(type=error, loc=loc, input=problem["input"])
+        return InitErrorDetails(type=kind, loc=loc, input=problem["input"], ctx=context)
 
     @classmethod
     def _may_be_none(cls, key: Any) -> bool:
         return key in cls.model_fields and NoneType in get_args(cls.model_fields[key].annotation)
+
+
+def _is_a_choice(field: FieldInfo) -> bool:
+    return field.discriminator is not None or any(isinstance(each, Discriminator) for each in field.metadata)
 
 
 _PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w|y))+$"

@@ -9,6 +9,7 @@ import yaml
 from exporter import config, logs
 from exporter.app import push_for
 from exporter.errors import ConfigError
+from exporter.exposition.otel_settings import Otlp
 from exporter.exposition.sender import Destination
 
 FILES = ("ca.pem", "cert.pem", "key.pem")
@@ -20,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "exporter.yaml"
 
 
-def loaded(file: Path, otlp: dict[str, Any], **environ: str) -> config.Otlp:
+def loaded(file: Path, otlp: dict[str, Any], **environ: str) -> Otlp:
     file.write_text(yaml.safe_dump({"sources": SOURCES, "otlp": otlp}))
     return config.load(file=file, flags={}, environ=environ).otlp
 

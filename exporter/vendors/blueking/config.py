@@ -44,7 +44,7 @@ class BluekingAuth(Credentials):
         if self.access_token is None:
             for name in ("app_code", "app_secret"):
                 if not getattr(self, name):
-                    yield InitErrorDetails(type="missing", loc=(name,), input=None)
+                    yield InitErrorDetails(type="missing", loc=(name,), input=None, ctx={"model": type(self)})
         if api is Api.ESB and not identities:
             yield _problem("the ESB needs a user besides the application: give username, token or access_token")
 

@@ -42,8 +42,8 @@ def test_there_are_three_ways_to_be_let_in_of_which_signing_is_the_usual_one(aut
 
 
 def test_a_missing_key_is_named_by_its_path() -> None:
-    assert "auth.aksk.secret_key\n  Field required" in errors_of(auth={"access_key": "AK"})
-    assert "auth.password.domain\n  Field required" in errors_of(auth={"method": "password"})
+    assert "auth.secret_key\n  Field required" in errors_of(auth={"access_key": "AK"})
+    assert "auth.domain\n  Field required" in errors_of(auth={"method": "password"})
 
 
 def test_a_key_of_another_method_says_which_method_it_belongs_to() -> None:
