@@ -154,7 +154,7 @@ async def test_what_had_to_be_forgotten_is_not_counted_again(vendor: str) -> Non
     incidents = [rig.world.open() for _ in range(60)]
     await rig.polls(1)
 
-    for incident in incidents[:15]:
+    for incident in incidents[:55]:
         rig.world.end(incident, rig.world.traits.endings[0])
     await rig.polls(12)
 

@@ -181,7 +181,7 @@ class Metrics(Settings):
         return value
 
     def owner_rules(self) -> tuple[OwnerRule, ...]:
-        """Returns who is responsible for an alert, as `owner_of` takes it."""
+        """Returns who is responsible for an alert, as `Owners` takes it."""
         return tuple(OwnerRule(owner=each.owner, match=dict(each.match.items())) for each in self.owners)
 
 

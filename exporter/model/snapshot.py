@@ -1,8 +1,9 @@
 """SourceState, Snapshot: all we know at one moment, frozen."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 
 import msgspec
 
@@ -27,11 +28,12 @@ class Histogram(msgspec.Struct, frozen=True):
 
     def observed(self, *seconds: float) -> "Histogram":
         """This histogram with further observations; a negative one counts as 0."""
-        bounds, counts, total = self.bounds, [*self.counts], self.total
-        for value in seconds:
-            counts[bisect_left(bounds, value)] += 1
-            total += max(value, 0.0)
-        return Histogram(bounds, tuple(counts), total)
+        values = sorted(seconds)
+        until = [0, *(bisect_right(values, bound) for bound in self.bounds), len(values)]
+        counts = tuple(
+            count + after - before for count, (before, after) in zip(self.counts, pairwise(until), strict=True)
+        )
+        return Histogram(self.bounds, counts, self.total + sum(values[bisect_left(values, 0.0) :]))
 
 
 def empty_histogram(bounds: tuple[float, ...]) -> Histogram:

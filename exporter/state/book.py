@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from operator import add, attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -66,6 +66,15 @@ class _Sums(msgspec.Struct, gc=False):
     unattended: int = 0
 
 
+class _Shown(NamedTuple):
+    """What is shown of the open alerts until one of them changes."""
+
+    gauges: dict[str, Any]
+    by_severity: Mapping[Severity, int]
+    top_open: Sequence[OpenAlert]
+    changes_with_time: bool
+
+
 class SourceBook:
     """Everything remembered of one source. Each record counts exactly once, however often it is read.
 
@@ -124,6 +133,7 @@ class SourceBook:
     def _settle(self) -> None:
         """Lets the state say what the settings say."""
         keeping = self._keeping
+        self._shown: _Shown | None = None
         self._ledger.limit = keeping.max_records
         self.state = msgspec.structs.replace(
             self.state,
@@ -169,6 +179,8 @@ class SourceBook:
             complete=error is None,
         )
         self._write(verdicts, now)
+        if verdicts.open or verdicts.closed:
+            self._shown = None
         self._ledger.shrink(len(self._open), now + took + _AHEAD)
         self._note_details(taken, complete=error is None)
         if error is not None:
@@ -296,9 +308,6 @@ class SourceBook:
         vendor's own totals, and everything else stays as it was last known. So it does where a poll failed.
         """
         known = self.state.alerts
-        gauges: dict[str, Any]
-        by_severity: Mapping[Severity, int] = Counter(map(attrgetter("severity"), self._open.values()))
-        top_open: Sequence[OpenAlert] = self._top_open(by_severity)
         if truncated or (keep and self.state.list_truncated):
             gauges = {name: getattr(known, name) for name in _GAUGES} if known else dict.fromkeys(_GAUGES)
             by_severity, top_open = self.state.open_by_severity, self.state.top_open
@@ -307,12 +316,19 @@ class SourceBook:
                 by_severity = sum(map(Counter, totals), Counter[Severity]())
                 gauges["open"] = self._open_of(by_severity)
         else:
-            gauges = self._gauges(now)
+            if self._shown is None or self._shown.changes_with_time:
+                self._shown = self._open_as_shown(now)
+            gauges, by_severity, top_open, _ = self._shown
         return {
             "alerts": AlertCounts(**gauges, **self._tally.shown(is_first=known is None)),
             "open_by_severity": by_severity,
             "top_open": top_open,
         }
+
+    def _open_as_shown(self, now: datetime) -> "_Shown":
+        by_severity = Counter(map(attrgetter("severity"), self._open.values()))
+        gauges, is_absurd = self._gauges(now)
+        return _Shown(gauges, by_severity, self._top_open(by_severity), is_absurd)
 
     def _open_of(self, totals: Mapping[Severity, int]) -> dict[Labels, int]:
         """The vendor's totals; what they hold beyond the alerts that were read is of unknown group and owner."""
@@ -329,8 +345,10 @@ class SourceBook:
             found[severity, *unknown] = found.get((severity, *unknown), 0) + count
         return found
 
-    def _gauges(self, now: datetime) -> dict[str, Any]:
+    def _gauges(self, now: datetime) -> tuple[dict[str, Any], bool]:
+        """The gauges, and whether an alert has a start that makes no sense as yet."""
         sums: dict[Labels, _Sums] = {}
+        is_absurd = False
         latest = now + ABSURD
         labels_of = self._labelling.labels_of
         for alert in self._open.values():
@@ -345,11 +363,14 @@ class SourceBook:
                 at.suppressed += 1
             elif not alert.acknowledged:
                 at.unattended += 1
-            if alert.started_at is not None and alert.started_at < at.oldest:
-                at.oldest = alert.started_at
+            started_at = alert.started_at
+            if started_at is not None and started_at < at.oldest:
+                at.oldest = started_at
+            elif at.oldest is latest and started_at is not None:
+                is_absurd = True
         info, omitted = self._info() if self._keeping.alert_info else (None, {})
         series = self._gauge_series
-        return {
+        gauges = {
             "open": series[0].grouped({of: at.open for of, at in sums.items()}, add),
             "acknowledged": series[1].grouped({of: at.acknowledged for of, at in sums.items() if at.acknowledged}, add),
             "suppressed": series[2].grouped({of: at.suppressed for of, at in sums.items() if at.suppressed}, add),
@@ -360,6 +381,7 @@ class SourceBook:
             "info": info,
             "info_omitted": omitted,
         }
+        return gauges, is_absurd
 
     def _info(self) -> tuple[list[Labels], Counter[Labels]]:
         """One label set per open alert, the most severe first, then the newest, up to the limit; how many are left."""

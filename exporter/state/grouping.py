@@ -5,13 +5,13 @@ from operator import attrgetter
 from typing import TypeVar
 
 from exporter.model.alert import Alert
-from exporter.model.owners import OwnerRule, owner_of, owners_of
+from exporter.model.owners import OwnerRule, Owners
 from exporter.model.snapshot import Labels
 
 V = TypeVar("V")
 
 OTHER = "other"
-# Label sets kept at hand, so that most alerts cost one look-up.
+# Different alerts whose labels are kept at hand.
 _CACHED = 50_000
 
 
@@ -60,29 +60,31 @@ class Labelling:
     """
 
     def __init__(self, source: str, group_by: Sequence[str], rules: Sequence[OwnerRule]) -> None:
-        self.owners = owners_of(rules)
+        self._owners = Owners(rules, source)
+        self.owners = self._owners.names
         self.group_by = tuple(group_by)
-        self._source = {"source": source}
-        self._rules = [rule for rule in rules if "source" not in rule.match or rule.match["source"].fullmatch(source)]
-        matched = {name for rule in self._rules for name in rule.match if name != "source"}
-        self._fields = tuple(dict.fromkeys(("severity", *self.group_by, *sorted(matched))))
-        self._values_of: Callable[[Alert], Labels] = (
-            attrgetter(*self._fields) if len(self._fields) > 1 else lambda alert: (alert.severity,)
-        )
+        self._own = 1 + len(self.group_by)
+        self._values_of = _values_of(("severity", *self.group_by, *self._owners.fields))
         self._known: dict[Labels, Labels] = {}
+        self._found: dict[Labels, str] = {}
+        self.labels_of: Callable[[Alert], Labels] = self._labels_of if self.owners else self._values_of
+        """(severity, *group) or (severity, *group, owner) of an alert."""
 
-    def labels_of(self, alert: Alert) -> Labels:
-        """(severity, *group) or (severity, *group, owner)."""
+    def _labels_of(self, alert: Alert) -> Labels:
         values = self._values_of(alert)
         labels = self._known.get(values)
         if labels is None:
-            if len(self._known) >= _CACHED:
-                self._known.clear()
-            labels = values[: 1 + len(self.group_by)]
-            if self.owners:
-                labels += (owner_of(dict(zip(self._fields, values, strict=True)) | self._source, self._rules),)
-            self._known[values] = labels
+            labels = self._known[values] = (*values[: self._own], self._owner_of(values[self._own :]))
         return labels
+
+    def _owner_of(self, values: Labels) -> str:
+        if len(self._known) >= _CACHED:
+            self._known.clear()
+            self._found.clear()
+        owner = self._found.get(values)
+        if owner is None:
+            owner = self._found[values] = self._owners.owner_of(values)
+        return owner
 
     def owner_of(self, alert: Alert) -> Labels:
         """(owner,); () where alerts have none."""
@@ -91,3 +93,8 @@ class Labelling:
     def admission(self, limit: int) -> Admission:
         """Admits `limit` label sets of a family; the rest becomes `other`, of the same owner."""
         return Admission(extra=len(self.group_by), behind=bool(self.owners), limit=limit)
+
+
+def _values_of(names: Sequence[str]) -> Callable[[Alert], Labels]:
+    """Reads these fields of an alert, the first of which is `severity`, as a tuple."""
+    return attrgetter(*names) if len(names) > 1 else lambda alert: (alert.severity,)

@@ -110,17 +110,22 @@ class Tally:
 
     def alerts_opened(self, alerts: Sequence[Alert], now: datetime | None) -> None:
         """Counts alerts that were seen to open, for the first time if `now` says when."""
-        for labels, count in Counter(map(self._labelling.labels_of, alerts)).items():
+        all_labels = [*map(self._labelling.labels_of, alerts)]
+        for labels, count in Counter(all_labels).items():
             self.opened[self._opened_series.series_of(labels)] += count
         if now is None:
             return
         latest = now + ABSURD
-        delays: defaultdict[Labels, list[float]] = defaultdict(list)
-        for alert in alerts:
-            start = alert.started_at
-            if start is not None and start < latest:
-                delays[self._labelling.owner_of(alert)].append((now - start).total_seconds())
-        for owner, seconds in delays.items():
+        by_owner: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
+        if self._labelling.owners:
+            for labels, alert in zip(all_labels, alerts, strict=True):
+                by_owner[labels[-1:]].append(alert.started_at)
+        elif alerts:
+            by_owner[()] = [alert.started_at for alert in alerts]
+        for owner, starts in by_owner.items():
+            seconds = [(now - start).total_seconds() for start in starts if start is not None and start < latest]
+            if not seconds:
+                continue
             known = self.detection_delay.get(owner) or empty_histogram(LIFE_BUCKETS)
             self.detection_delay[owner] = known.observed(*seconds)
 

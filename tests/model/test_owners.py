@@ -4,11 +4,16 @@ import re
 
 import pytest
 
-from exporter.model.owners import OwnerRule, owner_of, owners_of
+from exporter.model.owners import OwnerRule, Owners
 
 
 def _rule(owner: str, **match: str) -> OwnerRule:
     return OwnerRule(owner=owner, match={name: re.compile(pattern) for name, pattern in match.items()})
+
+
+def owner_by(rules: list[OwnerRule], *, source: str = "", **values: str) -> str:
+    owners = Owners(rules, source)
+    return owners.owner_of([values.get(field, "") for field in owners.fields])
 
 
 RULES = [
@@ -32,14 +37,14 @@ RULES = [
 def test_the_first_rule_whose_patterns_all_match_whole_values_names_the_owner(
     values: dict[str, str], owner: str
 ) -> None:
-    assert owner_of(values, RULES) == owner
+    assert owner_by(RULES, **values) == owner
 
 
 def test_a_value_that_is_not_there_is_the_empty_text() -> None:
-    assert owner_of({}, [_rule("nobody", policy="")]) == "nobody"
-    assert owner_of({}, [_rule("somebody", policy=".+")]) == "unowned"
+    assert owner_by([_rule("nobody", policy="")]) == "nobody"
+    assert owner_by([_rule("somebody", policy=".+")]) == "unowned"
 
 
 def test_every_owner_there_can_be_is_known_once_and_unowned_too() -> None:
-    assert owners_of(RULES) == ("database", "web", "unowned")
-    assert owners_of([]) == ()
+    assert Owners(RULES, "s").names == ("database", "web", "unowned")
+    assert Owners([], "s").names == ()
