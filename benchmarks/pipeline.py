@@ -59,12 +59,12 @@ class Tape(Http):
 class Bench:
     """A source and its book, fed from a tape."""
 
-    def __init__(self, vendor: str, site: Site) -> None:
+    def __init__(self, vendor: str, site: Site, metrics: Metrics | None = None) -> None:
         config = load_all()[vendor].config.model_validate(
             {**site.simulator.settings("http://127.0.0.1:1"), "max_requests_per_second": 1000, **LISTS_ONLY[vendor]}
         )
         network = SimulatedNetwork(site)
-        watch = Watch(vendor, config, Metrics(), published=lambda: None, network=network, now=lambda: NOW)
+        watch = Watch(vendor, config, metrics or Metrics(), published=lambda: None, network=network, now=lambda: NOW)
         self.book = watch.book
         self.tape = Tape(watch.client, config.endpoint)
         self._source: Source = load_all()[vendor].source(config, self.tape)

@@ -1,12 +1,15 @@
 """Who is responsible for an alert: the first rule that its values match."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 # The owner of alerts that no rule matches.
 UNOWNED = "unowned"
+
+
+_Matches = Callable[..., re.Match[str] | None]
 
 
 class OwnerRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,18 +36,20 @@ class Owners:
         here = [rule for rule in rules if "source" not in rule.match or rule.match["source"].fullmatch(source)]
         self.fields = sorted({field for rule in here for field in rule.match} - {"source"})
         """The fields of an alert that decide."""
-        places = {field: place for place, field in enumerate(self.fields)}
-        self._rules = [
-            (rule.owner, [(places[field], regex.fullmatch) for field, regex in rule.match.items() if field != "source"])
-            for rule in here
-        ]
+        self._otherwise = UNOWNED
+        self._rules: list[tuple[str, int, _Matches, list[tuple[int, _Matches]]]] = []
+        for rule in here:
+            conditions = [
+                (self.fields.index(name), regex.fullmatch) for name, regex in rule.match.items() if name != "source"
+            ]
+            if not conditions:  # it takes all that is left
+                self._otherwise = rule.owner
+                break
+            self._rules.append((rule.owner, *conditions[0], conditions[1:]))
 
     def owner_of(self, values: Sequence[str]) -> str:
         """Returns the owner of an alert whose `fields` have these values: that of the first rule that matches."""
-        for owner, conditions in self._rules:  # plain loops: hundreds of rules are tried for each new name
-            for place, matches in conditions:
-                if matches(values[place]) is None:
-                    break
-            else:
+        for owner, place, matches, more in self._rules:  # hundreds of rules are tried for each new name
+            if matches(values[place]) and all(matches(values[place]) for place, matches in more):
                 return owner
-        return UNOWNED
+        return self._otherwise

@@ -110,18 +110,17 @@ class Tally:
 
     def alerts_opened(self, alerts: Sequence[Alert], now: datetime | None) -> None:
         """Counts alerts that were seen to open, for the first time if `now` says when."""
-        all_labels = [*map(self._labelling.labels_of, alerts)]
-        for labels, count in Counter(all_labels).items():
-            self.opened[self._opened_series.series_of(labels)] += count
+        starts_of: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
+        labels_of = self._labelling.labels_of
+        for alert in alerts:
+            starts_of[labels_of(alert)].append(alert.started_at)
+        by_owner: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
+        for labels, starts in starts_of.items():
+            self.opened[self._opened_series.series_of(labels)] += len(starts)
+            by_owner[labels[-1:] if self._labelling.owners else ()] += starts
         if now is None:
             return
         latest = now + ABSURD
-        by_owner: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
-        if self._labelling.owners:
-            for labels, alert in zip(all_labels, alerts, strict=True):
-                by_owner[labels[-1:]].append(alert.started_at)
-        elif alerts:
-            by_owner[()] = [alert.started_at for alert in alerts]
         for owner, starts in by_owner.items():
             seconds = [(now - start).total_seconds() for start in starts if start is not None and start < latest]
             if not seconds:
