@@ -58,30 +58,13 @@ class Census(Generic[Row]):
             wanted: which records are of interest, in a list that is asked for these alone; its other rows, and those
                 that cannot be read, are not counted.
         """
-        named = 0
-        for row in rows.items:
-            try:
-                record = self._record_from(row)
-                if is_open and isinstance(record, Alert) and record.close_reason is not None:
-                    self._check_end(record)
-            except ItemRejected as error:
-                named += self._cannot_read(row, str(error), is_open=is_open, counted=wanted is None)
-            else:
-                named += 1
-                if record is not None and (wanted is None or wanted(record)):
-                    self._place(record, row)
-        named += sum(self._cannot_read(bare, "", is_open=is_open, counted=False) for bare in rows.bare)
-        if len(rows.bare) < len(rows.rejected):
-            self._has_nameless = True
-        if wanted is None:
-            self._rejected.extend(rows.rejected)
-        if len(rows) and not named:
+        if not self._take(rows, is_open=is_open, wanted=wanted) and len(rows) and not rows.skipped:
             raise SourceUnintelligible("no row of the list has an id that can be read")
 
     def looked_up(self, keys: Iterable[str], rows: Rows[Row]) -> None:
-        """Takes in the answer to a look-up of these alerts, whole as a list; other rows in it are of no interest."""
+        """Takes in the answer to a look-up of these alerts; other rows in it are of no interest."""
         asked = frozenset(keys)
-        self.saw(rows, is_open=False, wanted=lambda record: record.key in asked)
+        self._take(rows, is_open=False, wanted=lambda record: record.key in asked)
         self._asked |= asked
 
     def cut(self, endpoint: str, rows: Rows[Row], open_by_severity: Mapping[Severity, int] | None) -> None:
@@ -123,6 +106,27 @@ class Census(Generic[Row]):
         yield OpenAlerts([*opened, *kept.values()], self._rejected, self._unsure(kept))
         yield Happened(happened)
         yield from self._cut
+
+    def _take(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Any], bool] | None) -> int:
+        """Takes in rows; returns how many have a readable id."""
+        named = 0
+        for row in rows.items:
+            try:
+                record = self._record_from(row)
+                if is_open and isinstance(record, Alert) and record.close_reason is not None:
+                    self._check_end(record)
+            except ItemRejected as error:
+                named += self._cannot_read(row, str(error), is_open=is_open, counted=wanted is None)
+            else:
+                named += 1
+                if record is not None and (wanted is None or wanted(record)):
+                    self._place(record, row)
+        named += sum(self._cannot_read(bare, "", is_open=is_open, counted=False) for bare in rows.bare)
+        if len(rows.bare) < len(rows.rejected):
+            self._has_nameless = True
+        if wanted is None:
+            self._rejected.extend(rows.rejected)
+        return named
 
     def _shows(self, key: str) -> bool:
         return key in self._records or self._unreadable.get(key, False)

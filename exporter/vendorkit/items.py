@@ -60,6 +60,7 @@ class Rows(Generic[T]):
         self.rejected = Rejections()
         self.bare: list[Any] = []
         self.pages = 0
+        self.skipped = 0
 
     def __len__(self) -> int:
         return len(self.items) + len(self.rejected)
@@ -70,6 +71,12 @@ class Rows(Generic[T]):
         self.items += page.items
         self.rejected.extend(page.rejected)
         self.bare += page.bare
+
+    def skip(self, is_old: Callable[[T], bool]) -> None:
+        """Leaves out rows that have a readable id and tell nothing new."""
+        new = [item for item in self.items if not is_old(item)]
+        self.skipped += len(self.items) - len(new)
+        self.items = new
 
     def check_ids(self, key_from: Callable[[Any], str]) -> None:
         """Raises `bad_response` for a list that has rows, and none of them with an id that `key_from` can read."""

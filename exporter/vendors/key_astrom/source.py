@@ -80,7 +80,7 @@ class KeyAstromSource:
         census.saw(await self._events(self._config.open_window, self._selector('status("OPEN")')), is_open=True)
         recent = await self._events(past, self._config.event_selector)
         # The second list shows what ended or happened, and of what is open only what slipped through the first.
-        recent.items = [row for row in recent.items if row.status != "OPEN" or not census.is_listed(text(row.event_id))]
+        recent.skip(lambda row: row.status == "OPEN" and census.is_listed(text(row.event_id)))
         census.saw(recent, is_open=False)
 
         batches = self._batches(census.missing)
