@@ -81,6 +81,7 @@ def poller_for(source: ScriptedSource, **config: Any) -> Poller:
         endpoints=("alerts",),
         resolution=timedelta(seconds=1),
         vocabulary=Vocabulary(values=frozenset(), ids=frozenset()),
+        requests_per_day=lambda _config, _load: {},
     )
     clock = VendorClock(now, anyio.current_time)
     return Poller(
