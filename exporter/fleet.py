@@ -102,8 +102,11 @@ class Watch:
             await self.client.aclose()
 
     async def _take_permit(self) -> None:
+        wait = self._bucket.take(anyio.current_time())
+        if not wait:
+            return
         try:
-            await anyio.sleep(self._bucket.take(anyio.current_time()))
+            await anyio.sleep(wait)
         except anyio.get_cancelled_exc_class():
             self._bucket.give_back()
             raise

@@ -46,6 +46,7 @@ class Http:
 
     def __init__(self, client: httpx.AsyncClient, base_url: str) -> None:
         self._client = client
+        self._headers = dict(client.headers)
         self._base_url = base_url
         self._deadline = float("inf")
         self.details_until = float("inf")
@@ -99,13 +100,15 @@ class Http:
             url += "?" + urlencode(
                 query if isinstance(query, Sequence) else list(query.items()), quote_via=quote, safe="~"
             )
-        sent_headers = {"Accept": "application/json", **(headers or {})}
+        sent_headers = self._headers | {"accept": "application/json"}
         if body is not None:
-            sent_headers.setdefault("Content-Type", "application/json")
+            sent_headers["content-type"] = "application/json"
+        if headers:
+            sent_headers |= {name.lower(): value for name, value in headers.items()}
 
         async def attempt() -> T:
             try:
-                request = self._client.build_request(
+                request = httpx.Request(
                     method, url, headers=sent_headers, content=body, extensions={"endpoint": endpoint}
                 )
                 response = await self._client.send(request)
@@ -119,15 +122,28 @@ class Http:
             except RecursionError:
                 raise SourceUnintelligible("the answer is nested too deep to be the API's") from None
 
+        failed: list[FetchError] = []
+
+        async def again() -> T:
+            if failed:
+                raise failed.pop()
+            return await attempt()
+
         try:
-            answer: T = await AsyncRetrying(
-                retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
-                wait=_pause,
-                stop=self._is_last,
-                before_sleep=self._note,
-                sleep=anyio.sleep,
-                reraise=True,
-            )(attempt)
+            try:
+                answer = await attempt()
+            except FetchError as error:
+                if not error.repeat:
+                    raise
+                failed.append(error)  # only what fails pays for the machinery of retries
+                answer = await AsyncRetrying(
+                    retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
+                    wait=_pause,
+                    stop=self._is_last,
+                    before_sleep=self._note,
+                    sleep=anyio.sleep,
+                    reraise=True,
+                )(again)
         except FetchError as error:
             if error.retry_after is not None:
                 if anyio.current_time() + error.retry_after >= self._deadline:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from typing import Any
 
 import anyio
@@ -54,7 +54,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._clock = clock
         self._timeout = timeout.total_seconds()
         self._max_bytes = max_bytes
-        self._places = anyio.Semaphore(max_concurrency)
+        self._places = anyio.Semaphore(max_concurrency, fast_acquire=True)
         self._take_permit = take_permit
         self._observe = observe
 
@@ -74,10 +74,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 if self._clock is not None:
                     self._clock.hear(response.headers.get("date"))
                 try:
-                    return await self._whole(response, request)
-                finally:
+                    whole = await self._whole(response, request)
+                except BaseException:
                     with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                         await response.aclose()
+                    raise
+                await response.aclose()
+                return whole
         except TimeoutError:
             said = f"no complete answer from {place_of(request.url)} within {self._timeout:g} s"
             raise SourceUnreachable(said, reason=Reason.TIMEOUT) from None
@@ -104,18 +107,21 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 if chunks % CHUNKS_AT_ONCE == 0:
                     await anyio.lowlevel.checkpoint()
                     if chunks > MOST_SMALL_CHUNKS + received // LEAST_CHUNK_BYTES:
-                        raise SourceUnintelligible(f"the answer comes in chunks of {received // chunks} bytes")
+                        raise SourceUnintelligible(  # noqa: TRY301 the stream is closed below
+                            f"the answer comes in chunks of {received // chunks} bytes"
+                        )
                 if inflate is None:
                     body += chunk
                 else:
                     await self._inflate(inflate, chunk, body)
                 if received > self._max_bytes or len(body) > self._max_bytes:
-                    raise SourceUnintelligible(
+                    raise SourceUnintelligible(  # noqa: TRY301
                         f"the answer is larger than {self._max_bytes} bytes", reason=Reason.TOO_LARGE
                     )
-        finally:
+        except BaseException:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await stream.aclose()
+            raise
         if inflate is not None and received and not inflate.eof:
             raise SourceUnintelligible("the compressed answer ends too early")
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _ABOUT_THE_BODY]
@@ -139,9 +145,14 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         await self._wrapped.aclose()
 
 
-def no_cookies() -> CookieJar:
-    """A jar that takes none: each would be sent back for the life of the process, and there may be ever new ones."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+class NoCookies(CookieJar):
+    """Takes none: each would be sent back for the life of the process, and there may be ever new ones."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Leaves them where they are."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """There is nothing to send back."""
 
 
 _ABOUT_THE_BODY = {b"content-encoding", b"content-length", b"transfer-encoding"}
