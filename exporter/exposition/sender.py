@@ -15,7 +15,7 @@ from exporter.vendorkit.contract import Tls
 from exporter.vendorkit.network import Network
 from exporter.vendorkit.proxies import proxy_for
 from exporter.vendorkit.retry_after import seconds_from
-from exporter.vendorkit.transport import GuardedTransport, NoCookies
+from exporter.vendorkit.transport import Client, GuardedTransport
 
 Signal = Literal["metrics", "logs"]
 
@@ -98,7 +98,7 @@ class HttpSender:
         transport = GuardedTransport(
             Network(Tls.model_construct(**files)), timeout=timedelta(seconds=seconds), max_bytes=LONGEST_ANSWER
         )
-        async with httpx.AsyncClient(transport=transport, cookies=NoCookies(), trust_env=False) as client:
+        async with Client(transport) as client:
             return await client.post(to.url, content=body, headers=headers)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from exporter.vendorkit.connection import Connection, connect, proxy_headers
 from exporter.vendorkit.contract import SourceConfig, Tls, Vendor, urls_of
 from exporter.vendorkit.proxies import proxy_for
 from exporter.vendorkit.secret import Secret
-from exporter.vendorkit.transport import Attempt, GuardedTransport, NoCookies
+from exporter.vendorkit.transport import Attempt, GuardedTransport
 from exporter.version import version
 
 log = logging.getLogger(__name__)
@@ -252,7 +252,5 @@ def client_for(
         transport=around(transport),
         auth=vendor.auth(config, clock.now),
         headers={"User-Agent": f"vendor-alert-exporter/{version()}", "Accept-Encoding": "gzip"},
-        cookies=NoCookies(),
         timeout=None,  # noqa: S113 the transport bounds the whole attempt
-        trust_env=False,
     )

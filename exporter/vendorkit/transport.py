@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from http.cookiejar import CookieJar
 from typing import Any
 
 import anyio
@@ -68,7 +67,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         started = anyio.current_time()
         code = "error"
         try:
-            with anyio.fail_after(self._timeout):
+            with anyio.CancelScope(deadline=started + self._timeout):
                 response = await self._wrapped.handle_async_request(request)
                 code = str(response.status_code)
                 if self._clock is not None:
@@ -81,9 +80,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                     raise
                 await response.aclose()
                 return whole
-        except TimeoutError:
             said = f"no complete answer from {place_of(request.url)} within {self._timeout:g} s"
-            raise SourceUnreachable(said, reason=Reason.TIMEOUT) from None
+            raise SourceUnreachable(said, reason=Reason.TIMEOUT)
         except (httpx.TransportError, OSError) as error:
             raise unreachable(error, place_of(request.url)) from error
         finally:
@@ -145,14 +143,31 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         await self._wrapped.aclose()
 
 
-class NoCookies(CookieJar):
+class NoCookies(httpx.Cookies):
     """Takes none: each would be sent back for the life of the process, and there may be ever new ones."""
 
-    def extract_cookies(self, response: Any, request: Any) -> None:
+    def extract_cookies(self, response: httpx.Response) -> None:
         """Leaves them where they are."""
 
-    def add_cookie_header(self, request: Any) -> None:
+    def set_cookie_header(self, request: httpx.Request) -> None:
         """There is nothing to send back."""
+
+
+class Client(httpx.AsyncClient):
+    """A client without cookies, which no variable of the environment changes."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
+        self._none = NoCookies()
+        super().__init__(transport=transport, trust_env=False, **options)
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """None, whatever was answered."""
+        return self._none
+
+    @cookies.setter
+    def cookies(self, cookies: Any) -> None:
+        """Takes none."""
 
 
 _ABOUT_THE_BODY = {b"content-encoding", b"content-length", b"transfer-encoding"}
