@@ -248,9 +248,9 @@ def client_for(
         take_permit=take_permit,
         observe=observe,
     )
-    return httpx.AsyncClient(
-        transport=around(transport),
+    return Client(
+        around(transport),
         auth=vendor.auth(config, clock.now),
         headers={"User-Agent": f"vendor-alert-exporter/{version()}", "Accept-Encoding": "gzip"},
-        timeout=None,  # noqa: S113 the transport bounds the whole attempt
+        timeout=None,
     )
