@@ -16,7 +16,7 @@ from exporter.vendorkit.connection import Connection, connect, proxy_headers
 from exporter.vendorkit.contract import SourceConfig, Tls, Vendor, urls_of
 from exporter.vendorkit.proxies import proxy_for
 from exporter.vendorkit.secret import Secret
-from exporter.vendorkit.transport import Attempt, GuardedTransport
+from exporter.vendorkit.transport import Attempt, Client, GuardedTransport
 from exporter.version import version
 
 log = logging.getLogger(__name__)
