@@ -1,7 +1,6 @@
 """What a BlueKing operator is advised: remedies in the words of its consoles, and how many requests a day costs."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from math import ceil
 
 from exporter.errors import Reason
@@ -18,8 +17,8 @@ REMEDIES = {
     "bkapi, and `gateway_stage` is prod or stage",
 }
 
-# A log is read when an alert is new, when it changes, and once more after it ended.
-_LOGS_PER_ALERT = 3
+# A log is read when an alert is new, when it was told of, when it has ended, when that was told of, and once more.
+_LOGS_PER_ALERT = 5
 
 
 def requests_per_day(config: BluekingConfig, load: Load) -> Mapping[str, float]:
@@ -27,8 +26,8 @@ def requests_per_day(config: BluekingConfig, load: Load) -> Mapping[str, float]:
     polls = DAY / config.interval
     expected = {"search_alert": polls * (max(1, ceil(load.open / PAGE_SIZE)) + 1)}
     if config.notices:
-        expected["search_action"] = polls
+        expected["search_action"] = polls * 2
     if config.operations and config.api is Api.ESB:
-        again = DAY / timedelta(hours=6)
+        again = DAY / config.detail_interval
         expected["get_event_log"] = load.open * again + load.new_per_day * _LOGS_PER_ALERT
     return expected

@@ -20,8 +20,8 @@ REMEDIES = {
     Reason.CLOCK_SKEW: "synchronise the clock of this machine (NTP): AOM refuses signatures that are 15 minutes off",
 }
 
-# Notices are asked for five times after an alarm is new, and five times after it ended.
-_ASKED_PER_ALARM = 10
+# Notices are asked for at once and after 1, 2, 4, 8 and 15 minutes, when an alarm is new and when it has ended.
+_ASKED_PER_ALARM = 12
 _TOKEN_LIFE = timedelta(hours=24)
 
 

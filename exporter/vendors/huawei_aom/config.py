@@ -104,7 +104,8 @@ class HuaweiAomConfig(SourceConfig):
     notices: bool = True
     """Read who was told, and whether that failed: one call per new alarm."""
     notice_recheck: Duration = timedelta(minutes=15)
-    """How long after an alarm was first seen, and first seen ended, results of its notices are asked for again."""
+    """How long after an alarm was first seen, and first seen ended, results of its notices are asked for: at once,
+    after about 1, 2, 4 and 8 minutes, and when this time is over."""
     events: bool = True
     """Read events, which are no alarms and only counted."""
 

@@ -200,12 +200,28 @@ class HuaweiAomSource:
             read = normalise_all(Kind.NOTICE, sent, partial(notices_from, event_sn))
             notices.extend(chain.from_iterable(read.items))
             rejected.extend(answer.rejected + read.rejected)
-            if queue.now < queue.since(event_sn) + self._config.notice_recheck:
-                queue.again(event_sn, queue.now + timedelta.resolution)  # so that it is due at the next poll
+            again = self._asked_again_at(queue.since(event_sn), queue.now)
+            if again is not None:
+                queue.again(event_sn, again)
         yield Happened(notices, rejected)
         yield self._supplied()
         yield self._details.reading()
         self._details.end()
+
+    def _asked_again_at(self, since: datetime, now: datetime) -> datetime | None:
+        """When to ask again about an alarm that is new, or newly ended, since a moment: after 1, 2, 4, 8 … minutes.
+
+        The last time is not before `notice_recheck` is over; the others come half an interval early, for polls are not
+        exactly an interval apart.
+        """
+        last = self._config.notice_recheck
+        after = _MINUTE
+        while after < last:
+            at = since + after - self._config.interval / 2
+            if at > now:
+                return at
+            after *= 2
+        return since + last if now < since + last else None
 
 
 async def _whole(pages: AsyncIterator[EventPage]) -> Rows[EventRecord]:

@@ -35,12 +35,12 @@ def began_earlier(incident: Incident, **before: float) -> Incident:
     return incident
 
 
-async def calls_of(rig: Rig, polls: int) -> list[Counter[tuple[str, str]]]:
+async def calls_of(rig: Rig, polls: int, every: float = 60.0) -> list[Counter[tuple[str, str]]]:
     """What each of so many polls asked."""
     each = []
     for _ in range(polls):
         before = rig.site.calls.copy()
-        await rig.polls(1)
+        await rig.polls(1, every)
         each.append(rig.site.calls - before)
     return each
 
@@ -95,17 +95,39 @@ async def test_a_rotated_key_is_refused_once_per_poll() -> None:
     assert rig.watch.book.state.last_reason == "auth"
 
 
-async def test_a_new_alarm_is_asked_about_for_the_recheck_time_and_again_when_it_ended() -> None:
-    rig = a_rig(notice_recheck="5m")
-    await rig.polls(1)
+@pytest.mark.parametrize(("interval", "minutes"), [(60, [0, 1, 2, 4, 8, 15]), (30, [0, 1, 2, 4, 8, 15])])
+async def test_a_new_alarm_is_asked_about_ever_more_rarely_and_again_when_it_ended(
+    interval: int, minutes: list[int]
+) -> None:
+    rig = a_rig(interval=interval)
+    await rig.polls(1, every=interval)
     alarm = rig.world.open()
 
-    opened = [calls[ASKED] for calls in await calls_of(rig, 9)]
-    rig.world.end(alarm, CloseReason.RECOVERED)
-    ended = [calls[ASKED] for calls in await calls_of(rig, 9)]
+    async def asked_at() -> list[float]:
+        each = []
+        for number in range(20 * 60 // interval):
+            (calls,) = await calls_of(rig, 1, every=interval)
+            each += [number * interval / 60] * calls[ASKED]
+        return each
 
-    assert opened == [1, 1, 1, 1, 1, 1, 0, 0, 0]
-    assert ended == [1, 1, 1, 1, 1, 1, 0, 0, 0]
+    opened = await asked_at()
+    rig.world.end(alarm, CloseReason.RECOVERED)
+    ended = await asked_at()
+
+    assert opened == minutes
+    assert ended == minutes
+
+
+async def test_a_failure_that_shows_after_twelve_minutes_is_counted() -> None:
+    rig = a_rig()
+    await rig.polls(1)
+    rejected = (FailureReason.REJECTED, "Topic not found.")
+    rig.world.tell(rig.world.open(), Channel.EMAIL, failure=rejected, settles_after=12 * 60)
+
+    await rig.polls(20)
+
+    assert rig.counts().notice_failures == {("email", "rejected"): 1}
+    assert rig.site.calls[ASKED] == 6
 
 
 async def test_a_result_that_comes_late_counts_once_and_one_after_the_recheck_time_does_not() -> None:
