@@ -159,8 +159,8 @@ class SourceConfig(Tuning):
     tls: Tls = Tls()
     """TLS of the connection to the vendor."""
     proxy: Annotated[str, AfterValidator(checked_proxy)] | None = Field(default=None, repr=False)
-    """URL of an HTTP proxy; `none` for no proxy at all. Unset, the proxy environment variables apply, for each host asked;
-    `NO_PROXY` takes names, addresses, ranges such as `10.0.0.0/8`, ports and `*`."""
+    """URL of an HTTP proxy; `none` for no proxy at all. Unset, the proxy environment variables apply, for each
+    host; `NO_PROXY` takes names, addresses, ranges such as `10.0.0.0/8`, ports and `*`."""
 
     HOW: ClassVar[frozenset[str]] = frozenset({"tls", "proxy", *Tuning.model_fields})
     """Keys that say how an account is read, and not which one, or what of it."""
