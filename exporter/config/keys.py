@@ -65,8 +65,8 @@ def _address(text: Any) -> Any:
 
 
 def _telemetry_path(text: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text == "/-" or text.startswith("/-/"):
-        raise ValueError("must be a path like /metrics: starting with /, not / alone and not below /-/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in {"/-", "/status"} or text.startswith("/-/"):
+        raise ValueError("must be a path like /metrics: starting with /, not / alone, /status or below /-/")
     return text
 
 

@@ -130,7 +130,7 @@ def _reload(reload: ReloadStatus, succeeded_at: datetime, now: datetime) -> str:
 
 def _card(one: SourceStatus, source: SourceState, notices_failed: int | None, now: datetime) -> str:
     facts = [
-        ("Open alerts", _open(one)),
+        ("Open alerts at the last success" if one.state is State.FAILING else "Open alerts", _open(one)),
         ("Notices failed in the last hour", "not known" if notices_failed is None else str(notices_failed)),
         ("Last success", _moment(one.last_success, now)),
         ("Next poll", _moment(one.next_poll, now)),

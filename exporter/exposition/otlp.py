@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -308,7 +309,11 @@ class Push:
             courier.join(max(0.0, until - time.monotonic()))
 
     def _snapshot(self) -> Iterator[Parcel]:
-        return self._encoder.metrics(self._shown(), time.time_ns()) if self._shown else iter(())
+        if self._shown is None:
+            return iter(())
+        # What has become stale is decided now, whatever became of those who make snapshots.
+        snapshot = msgspec.structs.replace(self._shown(), moment=time.monotonic())
+        return self._encoder.metrics(snapshot, time.time_ns())
 
     def _records(self) -> Iterator[Parcel]:
         return map(self._encoder.logs, iter(partial(self._backlog.taken, MOST_RECORDS), []))

@@ -67,7 +67,7 @@ def test_a_failing_source_keeps_its_alerts_and_says_what_happened_and_what_to_do
 
     assert "▲ failing auth : answered 401 (2 failures in a row) What to do: check the credentials under auth ;" in text
     assert text.count("check the credentials") == 1
-    assert "2 critical" in text
+    assert "Open alerts at the last success 2 critical" in text
 
 
 def test_one_failure_is_singular() -> None:
