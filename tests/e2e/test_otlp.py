@@ -94,7 +94,7 @@ def prometheus_with_receiver(folder: Path, exporter: int) -> AbstractContextMana
 
 
 def prometheus_with_utf8(folder: Path, exporter: int) -> AbstractContextManager[tuple[str, str]]:
-    """The same, but it keeps every character of a pushed name, and asks for names in UTF-8 when it scrapes."""
+    """The same, but it keeps the dots of pushed names, and asks for names in UTF-8 when it scrapes."""
     settings = {
         "global": {"scrape_interval": "1s", "metric_name_escaping_scheme": "allow-utf-8"},
         "otlp": {"translation_strategy": "NoUTF8EscapingWithSuffixes"},
@@ -112,14 +112,15 @@ def prometheus_with_escaping(folder: Path, exporter: int) -> AbstractContextMana
 
 
 def series(url: str, job: str) -> Series:
-    """What the store knows of this job, by the labels that are ours."""
-    query = urlencode({"query": f'{{__name__=~"vendor_.*",job="{job}"}}'})
+    """What the store knows of this job, by the labels that are ours; dots, which UTF-8 allows, are underscores here."""
+    query = urlencode({"query": f'{{__name__=~"vendor[._].*",job="{job}"}}'})
     with urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=10) as response:
         found: list[dict[str, Any]] = json.load(response)["data"]["result"]
     told: Series = {}
     for one in found:
         labels = {name: text for name, text in one["metric"].items() if name not in ("job", "instance")}
         labels = {name: text for name, text in labels.items() if not name.startswith(("service", "scope_"))}
+        labels["__name__"] = labels["__name__"].replace(".", "_")
         if "le" in labels:
             labels["le"] = str(float(labels["le"]))  # stores spell it 60 or 60.0
         told[tuple(sorted(labels.items()))] = float(one["value"][1])
