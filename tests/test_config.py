@@ -20,7 +20,7 @@ from exporter import config
 from exporter.config import Config, Level
 from exporter.errors import ConfigError
 from exporter.model.facts import LabelSets
-from exporter.model.owners import owner_of
+from exporter.model.owners import Owners
 from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.contract import SourceConfig, Vendor
 from exporter.vendorkit.secret import Credentials, Secret
@@ -273,8 +273,10 @@ def test_owners_are_rules_whose_patterns_match_whole_values(tmp_path: Path) -> N
 
     rules = _load(_acme() | {"metrics": {"owners": owners}}, tmp_path).metrics.owner_rules()
 
-    assert owner_of({"name": "http 500", "source": "a"}, rules) == "web"
-    assert owner_of({"name": "no http", "source": "a"}, rules) == "all"
+    owners_here = Owners(rules, "a")
+    assert owners_here.fields == ["name"]
+    assert owners_here.owner_of(["http 500"]) == "web"
+    assert owners_here.owner_of(["no http"]) == "all"
     assert rules == _load(_acme(), tmp_path, {"METRICS__OWNERS": json.dumps(owners)}).metrics.owner_rules()
 
 
