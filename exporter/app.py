@@ -245,7 +245,11 @@ class Daemon:
 
     def _waiting(self) -> list[str]:
         watches = self._fleet.watches
-        return [name for name in self._config.sources if name not in watches or not watches[name].book.state.polls]
+        return [
+            name
+            for name in self._config.sources
+            if name not in watches or watches[name].book.state.last_poll_seconds is None
+        ]
 
     # What is shown.
 

@@ -165,6 +165,16 @@ async def test_what_had_to_be_forgotten_is_not_counted_again(vendor: str) -> Non
     }
 
 
+async def test_a_memory_smaller_than_what_is_open_neither_doubles_nor_loses(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace(), max_records=1)
+
+    await rig.polls(30)
+    await settle(rig)
+
+    assert len(rig.watch.book.open_alerts) > 1
+    assert_equals_the_ledger(rig)
+
+
 async def test_a_request_that_fails_now_and_then_changes_nothing(vendor: str) -> None:
     rig = Rig(vendor, pace=pace(), max_response_bytes="4MiB")
     size = 8 * 1024 * 1024

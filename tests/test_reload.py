@@ -9,8 +9,10 @@ import pytest
 from exporter.config import Metrics
 from exporter.simulation.network import Fault, FaultKind
 from exporter.vendorkit.contract import SourceConfig
+from exporter.vendorkit.details import Due, Follow, OptionalApi
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import assert_equals_the_ledger, pace, settle
+from tests.walks import DETAILS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("vendor", VENDORS)]
 
@@ -108,6 +110,28 @@ async def test_another_account_begins_again_with_what_happened_since_the_last_su
     assert rig.started == last_success <= rig.now() - timedelta(minutes=8)
     assert sum(rig.truth().opened.values()) > 5
     assert_equals_the_ledger(rig)
+
+
+# Attributes that follow from the configuration, or that are of one poll only.
+LEARNT_AGAIN = {"_severities", "_meanings", "_types", "_rows"}
+
+
+async def test_all_that_a_source_remembers_between_polls_is_handed_on(vendor: str) -> None:
+    rig = Rig(vendor, pace=pace())
+    source = rig.watch.poller._source
+    parts = [source, *(part for part in vars(source).values() if hasattr(type(part), "REMEMBERED"))]
+    before = [dict(vars(part)) for part in parts]
+    await rig.polls(3)
+    rig.site.faults = [Fault(kind=FaultKind.STATUS, status=503, endpoint=name) for name in DETAILS[vendor][1:]]
+    await rig.polls(3)
+
+    for part, known in zip(parts, before, strict=True):
+        kept = {
+            name
+            for name, value in vars(part).items()
+            if value is not known[name] or isinstance(value, Follow | OptionalApi | Due | dict | list | set)
+        }
+        assert kept - LEARNT_AGAIN <= {*type(part).REMEMBERED}, type(part)
 
 
 OTHERS: dict[str, dict[str, Any]] = {

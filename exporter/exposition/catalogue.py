@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from exporter.errors import Reason
+from exporter.model.alert import Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.records import Kind
 from exporter.model.snapshot import (
@@ -116,11 +117,18 @@ def _with_zeros(counts: Mapping[Labels, Value] | None, *closed: Iterable[str], z
     yield from ((labels, zero) for labels in product(*closed) if labels not in counts)
 
 
-def _for_each_owner(counts: Mapping[Labels, Value] | None, state: SourceState) -> Iterator[Sample]:
+# Severities that no table has, and that an alert may have all the same.
+_UNKNOWN = (Severity.UNKNOWN,)
+
+
+def _for_each_owner(
+    counts: Mapping[Labels, Value] | None, state: SourceState, more: Iterable[Severity] = ()
+) -> Iterator[Sample]:
     """The counts, and a zero for every severity, and of every owner where alerts have owners."""
+    severities = dict.fromkeys((*state.label_sets.severities, *more))
     if not state.owners:
-        return _with_zeros(counts, state.label_sets.severities)
-    return _with_zeros(counts, state.label_sets.severities, *([("",)] * len(state.group_by)), state.owners)
+        return _with_zeros(counts, severities)
+    return _with_zeros(counts, severities, *([("",)] * len(state.group_by)), state.owners)
 
 
 def _life_spans(spans: Mapping[Labels, Histogram], *closed: Iterable[str]) -> Iterator[Sample]:
@@ -208,7 +216,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         grouped=True,
         owned=True,
         help="Alerts seen to open, by their first severity.",
-        samples=lambda state: () if state.alerts is None else _for_each_owner(state.alerts.opened, state),
+        samples=lambda state: () if state.alerts is None else _for_each_owner(state.alerts.opened, state, _UNKNOWN),
     ),
     Family(
         name="vendor_alerts_closed_total",
@@ -218,7 +226,9 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         grouped=True,
         owned=True,
         help="Alerts seen to end, by last severity and reason; vanished means that the vendor stopped listing it.",
-        samples=_once_known(lambda counts, sets: _with_zeros(counts.closed, sets.severities, sets.close_reasons)),
+        samples=_once_known(
+            lambda counts, sets: _with_zeros(counts.closed, (*sets.severities, *_UNKNOWN), sets.close_reasons)
+        ),
     ),
     Family(
         name="vendor_alert_open_duration_seconds",

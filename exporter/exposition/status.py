@@ -100,7 +100,7 @@ def status_of(snapshot: Snapshot, moment: float, version: str) -> Status:
 
 def state_of(state: SourceState, moment: float) -> State:
     """Returns how a source does at this moment."""
-    if state.polls == 0:
+    if state.last_poll_seconds is None:
         return State.WAITING
     if is_stale(state, moment):
         return State.STALE

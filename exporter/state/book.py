@@ -30,6 +30,11 @@ _AHEAD = timedelta(minutes=1)
 
 _PLACE = {severity: place for place, severity in enumerate(Severity)}
 _EPOCH = datetime.fromtimestamp(0, UTC)
+# What the state says besides counters and open alerts.
+_NO_COUNTERS = (
+    "facts up last_success succeeded last_poll_seconds next_poll last_error last_reason failures_in_a_row tracked "
+    "backlog details clock_offset_seconds"
+).split()
 _GAUGES = ("open", "acknowledged", "suppressed", "unattended", "oldest_open", "info", "info_omitted")
 
 
@@ -124,7 +129,13 @@ class SourceBook:
         """
         before, self._keeping = self._keeping, keeping
         if keeping.series != before.series:
+            known = self.state
             self._begin(now)
+            self.state = msgspec.structs.replace(
+                self.state, **{name: getattr(known, name) for name in _NO_COUNTERS}, list_truncated=frozenset()
+            )
+            if known.alerts is not None and not known.list_truncated:
+                self.state = msgspec.structs.replace(self.state, **self._alerts([], now, keep=False))
             return
         self._labelling = Labelling(keeping.name, keeping.group_by, keeping.owners)
         self._tally.relabel(self._labelling)

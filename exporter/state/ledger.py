@@ -12,7 +12,7 @@ from exporter.model.snapshot import Labels
 # Length in characters beyond that of any id that a vendor documents, and of what is made of it.
 LONGEST_KEY = 250
 # Records kept for each open alert where open alerts take most of the memory, and a limit for all of these.
-RECORDS_PER_ALERT = 16
+RECORDS_PER_ALERT = 100
 CROWDED_LIMIT = 10_000
 
 Identity = tuple[Kind, str]

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # Calls in a row without an answer, after which the rest waits for the next poll.
 GIVE_UP_AFTER = 3
+# Alerts whose details are remembered however small the memory for records is.
+FEWEST_REMEMBERED = 10_000
 # The longest pause between two calls that fail for good, and between two questions to a server without an API.
 ASKED_AGAIN_AFTER = timedelta(hours=1)
 
@@ -283,7 +285,7 @@ class Follow(Generic[T]):
         pause: timedelta | None = None,
         is_final: Callable[[FetchError], bool] = fails_for_good,
     ) -> None:
-        self.queue = DetailQueue(config.max_records)
+        self.queue = DetailQueue(max(config.max_records, FEWEST_REMEMBERED))
         self._endpoint = endpoint
         self._call = call
         self._http = http
@@ -400,13 +402,15 @@ class OptionalApi:
 
 
 def hand_over(before: object, after: object) -> None:
-    """Gives a source what another one of the same account knows of details: which were read, and which wait.
+    """Gives a source what another one of the same account remembers between polls.
 
-    It is all that a source remembers between polls.
+    Its class names these attributes as `REMEMBERED`.
     """
-    for name, known in vars(before).items():
-        own = vars(after).get(name)
-        if isinstance(known, Follow) and isinstance(own, Follow):
+    for name in getattr(type(after), "REMEMBERED", ()):
+        known, own = getattr(before, name), getattr(after, name)
+        if isinstance(own, Follow):
             own.queue = known.queue
-        elif isinstance(known, DetailQueue) and isinstance(own, DetailQueue):
+        elif hasattr(type(own), "REMEMBERED"):
+            hand_over(known, own)
+        else:
             setattr(after, name, known)

@@ -133,9 +133,10 @@ def test_the_closed_label_sets_have_zeros_from_the_first_success_on() -> None:
     state = a_state(alerts=AlertCounts())
 
     assert dict(rows("vendor_alerts_open", state)) == {("critical",): 0, ("warning",): 0}
-    assert dict(rows("vendor_alerts_closed_total", state)) == dict.fromkeys(
-        [("critical", "recovered"), ("critical", "vanished"), ("warning", "recovered"), ("warning", "vanished")], 0
-    )
+    assert dict(rows("vendor_alerts_opened_total", state)) == {("critical",): 0, ("warning",): 0, ("unknown",): 0}
+    assert dict(rows("vendor_alerts_closed_total", state)) == {
+        (severity, reason): 0 for severity in ("critical", "warning", "unknown") for reason in ("recovered", "vanished")
+    }
     assert len(rows("vendor_alert_notice_failures_total", state)) == 4
     assert dict(rows("vendor_alert_operation_failures_total", state)).keys() == {("create",), ("converge",), ("other",)}
     assert rows("vendor_alert_convergences_total", state) == [((), 0)]
@@ -219,6 +220,6 @@ def test_open_and_opened_have_zeros_for_each_owner_and_the_other_zeros_an_empty_
         ("warning", "", "db"): 0,
         ("warning", "", "unowned"): 0,
     }
-    assert len(rows("vendor_alerts_opened_total", state)) == 4
+    assert len(rows("vendor_alerts_opened_total", state)) == 6
     assert dict(rows("vendor_alert_notices_total", state)) == {("email", "db"): 1, ("email",): 0, ("phone",): 0}
     assert rows("vendor_alert_convergences_total", state) == [((), 0)]

@@ -268,7 +268,7 @@ def test_what_has_become_stale_is_decided_when_a_scrape_is_answered() -> None:
         families = samples(openmetrics_from(body.decode()))
         stale = sum(seconds >= 300 + n for n in range(len(states)))
         assert sum(families["vendor_source_up"].values()) == len(states) - stale
-        assert len(families["vendor_source_up"]) == len(families["vendor_alerts_opened_total"]) // 2 == len(states)
+        assert len(families["vendor_source_up"]) == len(families["vendor_alerts_opened_total"]) // 3 == len(states)
         assert len(families.get("vendor_alert_info", ())) == len(states) - stale
         assert ours(afresh.render(a_snapshot(*states, moment=now)), now) == ours(exposition, now)
 

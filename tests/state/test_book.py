@@ -483,7 +483,10 @@ def test_other_labels_begin_the_counters_again_and_lose_no_memory(other: dict[st
     book.enter(a_poll(OpenAlerts([]), Happened([an_ended_alert()])))
     book.enter(a_poll())
 
-    assert (begun.polls, begun.alerts, begun.counts_from) == (0, None, at(100))
+    assert (begun.polls, begun.up, begun.counts_from) == (0, True, at(100))
+    assert begun.alerts is not None
+    assert sum((begun.alerts.open or {}).values()) == 1  # nothing that is open goes out of sight
+    assert begun.alerts.opened == {}
     found = counts(book)
     assert (sum(found.opened.values()), sum(found.closed.values()), found.notices) == (0, 1, {("sms",): 1})
 

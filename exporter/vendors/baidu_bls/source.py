@@ -44,6 +44,8 @@ _FACTS = frozenset({Fact.CONVERGENCES, Fact.NOTICES, Fact.SUPPRESSED_NOTICES})
 class BaiduBlsSource:
     """One region of one account. Between polls it remembers only which records are due to be read in detail."""
 
+    REMEMBERED = ("_details",)
+
     def __init__(self, config: BaiduBlsConfig, http: Http) -> None:
         self._config = config
         self._client = Client(http, config.id_parameter)

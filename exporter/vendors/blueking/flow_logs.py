@@ -43,6 +43,8 @@ class FlowLogs:
         is_told_here: whether a notice that a row tells of is told by nothing else.
     """
 
+    REMEMBERED = ("_follow", "_acted")
+
     def __init__(
         self, config: BluekingConfig, http: Http, client: Client, is_told_here: Callable[[Notice], bool]
     ) -> None:

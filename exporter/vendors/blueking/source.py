@@ -51,6 +51,8 @@ class BluekingSource:
     it keeps apart, of a server that has search_action only sometimes, which notices its logs told of.
     """
 
+    REMEMBERED = ("_logs", "_actions", "_unasked_since", "_unfinished_since", "_rows_tell_until", "_last_told_by_row")
+
     def __init__(self, config: BluekingConfig, http: Http) -> None:
         self._config = config
         self._http = http

@@ -39,6 +39,8 @@ _HISTORIES = "list_notified_histories"
 class HuaweiAomSource:
     """One project, ready to be read."""
 
+    REMEMBERED = ("_details", "_histories")
+
     def __init__(self, config: HuaweiAomConfig, http: Http) -> None:
         self._config = config
         self._http = http

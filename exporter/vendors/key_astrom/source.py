@@ -57,6 +57,8 @@ class KeyAstromSource:
     and since when problems could not be read.
     """
 
+    REMEMBERED = ("_page_sizes", "_problems", "_problems_missed_since")
+
     def __init__(self, config: KeyAstromConfig, http: Http) -> None:
         self._config = config
         self._http = http
