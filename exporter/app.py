@@ -100,8 +100,10 @@ class Daemon:
         self._port = Port(site.app, web.listen_address, web_config=web_config)
         return self._port
 
-    async def run(self, signals: Signals) -> None:
+    async def run(self, signals: Signals, listening: Callable[[str], object] | None = None) -> None:
         """Polls until a signal says stop; then what is left to push has a moment to be delivered.
+
+        `listening` is called with the URL once there is one.
 
         Raises:
             ConfigError: the address cannot be listened on.
@@ -111,6 +113,8 @@ class Daemon:
         if self._port is not None:
             self._port.start()
             log.info("listening on %s", self._port.url, extra=self._about())
+            if listening is not None:
+                listening(self._port.url)
         else:
             log.info("started without a port", extra=self._about())
         if self._push is not None:
@@ -307,10 +311,15 @@ def _heard(signals: Signals) -> tuple[asyncio.Future[str], asyncio.Event]:
     return stopped, asked
 
 
-def run(load: Callable[[], Config], signals: Signals, health_file: HealthFile | None = None) -> int:
-    """Runs the daemon until a signal; the exit code. `load` reads the configuration, now and at each reload.
+def run(
+    load: Callable[[], Config],
+    signals: Signals,
+    health_file: HealthFile | None = None,
+    listening: Callable[[str], object] | None = None,
+) -> int:
+    """Runs the daemon until a signal; returns the exit code. `load` reads the configuration, now and at each reload.
 
-    `health_file` says that it is healthy where no port is to be opened.
+    `health_file` says that it is healthy where no port is to be opened. `listening` is called with the URL of the port.
 
     Raises:
         ConfigError: the configuration is wrong, or the address cannot be had.
@@ -327,7 +336,7 @@ def run(load: Callable[[], Config], signals: Signals, health_file: HealthFile | 
     # What was imported stays: a full collection that need not walk it is a pause of a few milliseconds less.
     gc.freeze()
     try:
-        anyio.run(daemon.run, signals)
+        anyio.run(daemon.run, signals, listening)
     finally:
         until = time.monotonic() + STOP_SECONDS
         if port is not None:

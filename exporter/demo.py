@@ -1,10 +1,13 @@
 """The commands demo and simulate: the four vendors on loopback, living through a scenario."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -61,10 +64,36 @@ def demo(load: Callable[[Mapping[str, Any]], config.Config], signals: Signals, h
     `load` reads the configuration over the document it is given, which names these vendors.
     """
     server, document = _serve("127.0.0.1", 0, seed=1, speed=1.0)
+    if not _in_a_container():
+        document["web"] = {"listen_address": "127.0.0.1:10877"}
+    paths: list[str] = []
+
+    def loaded() -> config.Config:
+        read = load(document)
+        paths[:] = ["/", read.web.telemetry_path]
+        return read
+
     try:
-        return app.run(lambda: load(document), signals, health_file)
+        return app.run(loaded, signals, health_file, lambda url: _welcome(url, *paths))
     finally:
         server.stop()
+
+
+def _in_a_container() -> bool:
+    """Returns whether a port on loopback would be out of reach, by what container runtimes and Kubernetes leave."""
+    signs = any(Path(sign).exists() for sign in ("/.dockerenv", "/run/.containerenv"))
+    return signs or not os.environ.keys().isdisjoint({"container", "KUBERNETES_SERVICE_HOST"})
+
+
+def _welcome(url: str, page: str, metrics: str) -> None:
+    url = url.replace("[::]", "localhost").replace("0.0.0.0", "localhost")  # noqa: S104 nothing is bound here
+    sys.stdout.write(
+        "\nFour simulated vendors are being polled. Alerts open, are notified about and end within minutes.\n"
+        f"  Status page   {url}{page}\n"
+        f"  Metrics       {url}{metrics}\n"
+        "Ctrl-C stops the demo.\n\n"
+    )
+    sys.stdout.flush()
 
 
 def simulate(listen: str, seed: int, speed: float) -> int:

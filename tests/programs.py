@@ -37,10 +37,12 @@ BROUGHT_BY = {
     "promtool-3": GO,
     "chromium": "Debian's package chromium",
     "etcd": "Debian's package etcd-server",
+    "fish": "Debian's package fish",
     "prometheus": "Debian's package prometheus",
     "prometheus-alertmanager": "Debian's package prometheus-alertmanager",
     "promtool": "Debian's package prometheus",
     "victoria-metrics": ".ci/backends",
+    "zsh": "Debian's package zsh",
 }
 
 

@@ -1,6 +1,8 @@
 """What a person types, and what they are told."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -11,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from exporter import cli, config
+from exporter import completion, config, tables, usage
 from exporter.cli import main
 from exporter.healthfile import HealthFile
 from exporter.report import PollReport
 from exporter.version import revision, version
+from tests.programs import program
 
 CANARY = "c4n4ry-s3cret"
 SOURCE = {"vendor": "key_astrom", "endpoint": "https://astrom.example/e/1", "auth": {"api_token": CANARY}}
@@ -23,7 +26,7 @@ SOURCE = {"vendor": "key_astrom", "endpoint": "https://astrom.example/e/1", "aut
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flag in cli.FLAGS:
+    for flag in usage.FLAGS:
         monkeypatch.delenv(config.variable_for(flag), raising=False)
     monkeypatch.setattr("exporter.cli.Signals", lambda: None)  # they are the process's, and would outlive the test
 
@@ -54,12 +57,12 @@ def test_help_names_every_flag_and_command(capsys: pytest.CaptureFixture[str]) -
 
     told = capsys.readouterr().out
     assert code == 0
-    for word in (*cli.FLAGS, "run", "check-config", "poll", "demo", "simulate", "healthcheck"):
+    for word in (*usage.FLAGS, *usage.COMMANDS):
         assert word in told
 
 
 def test_every_setting_that_is_a_flag_is_offered() -> None:
-    assert set(cli.FLAGS) == {"config.file", *config.FLAGS}
+    assert set(usage.FLAGS) == {"config.file", *config.FLAGS}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,141 @@ def test_wrong_usage_exits_2_with_the_usage_and_one_line(
     assert code == 2
     assert told.startswith("usage: ")
     assert "error: " in told.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["chek-config"], "check-config"),
+        (["pol"], "poll"),
+        (["--config-file=x", "poll"], "--config.file"),
+        (["--config-file", "x"], "--config.file"),
+        (["-web.listen-address=:1"], "--web.listen-address"),
+        (["poll", "--sorce=a"], "--source"),
+        (["poll", "--format=tabel"], "table"),
+        (["completion", "bahs"], "bash"),
+        (["help", "chek-config"], "check-config"),
+    ],
+)
+def test_what_was_probably_meant_is_suggested(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ({"vendor": "key-astrom"}, "`key_astrom`"),
+        ({"first_pol": "baseline"}, "`first_poll`"),
+        ({"first_poll": "basline"}, "`baseline`"),
+        ({"auth": {"api_tokn": CANARY}}, "`api_token`"),
+    ],
+)
+def test_what_was_probably_meant_in_the_file_is_suggested(
+    change: dict[str, Any], meant: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(json.dumps({"sources": {"a": SOURCE | change}}))
+
+    assert main(["check-config", f"--config.file={file}"]) == 1
+
+    assert f"; did you mean {meant}?\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("SOURCES__A__INTERVALL", "SOURCES__A__INTERVAL"),
+        ("SOURCES__A__AUTH__API_TOKN_FILE", "SOURCES__A__AUTH__API_TOKEN_FILE"),
+        ("LOGS__LEVEL", "LOG__LEVEL"),
+        ("WEB__LISTEN_ADRESS", "WEB__LISTEN_ADDRESS"),
+    ],
+)
+def test_the_variable_that_was_probably_meant_is_suggested(
+    variable: str, meant: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"VENDOR_ALERT_EXPORTER_{variable}", "x")
+
+    assert main(["check-config", f"--config.file={file}"]) == 1
+
+    assert f"; did you mean VENDOR_ALERT_EXPORTER_{meant}?\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", usage.COMMANDS)
+def test_the_help_of_a_command_describes_each_of_its_flags_and_no_others(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    by_flag = capsys.readouterr().out
+    assert main(["help", command]) == 0
+    by_command = capsys.readouterr().out
+
+    listed = by_flag.partition("options:")[2]
+    shown = set(re.findall(r"^  --([a-z.-]+)", listed.replace("-h, ", ""), re.MULTILINE)) - {"help", "version"}
+    own = {name.removeprefix("--") for name in usage.COMMANDS[command].own if name.startswith("--")}
+    assert by_flag == by_command
+    assert shown == own | set(usage.COMMANDS[command].shown)
+    assert all(re.search(rf"--{flag}\b.*\s+\S+ \S+", listed) for flag in shown)
+
+
+def test_settings_that_do_not_concern_a_command_are_taken_all_the_same(file: Path) -> None:
+    assert main(["check-config", f"--config.file={file}", "--web.listen-address=:1", "--shard.total=2"]) == 0
+
+
+def test_warnings_of_a_configuration_are_told_and_do_not_make_it_wrong(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(json.dumps({"sources": {"a": SOURCE | {"timeout": "2m"}}}))
+
+    code = main(["check-config", f"--config.file={file}"])
+
+    told = capsys.readouterr()
+    assert code == 0
+    assert told.err.startswith("warning: sources.a.timeout: is longer than the interval")
+    assert told.out == "the configuration is valid; sources: a\n"
+
+
+def _completed(line: str) -> set[str]:
+    """What bash offers once this much is typed."""
+    words = [*re.split(r"([ =])", line)]
+    words = [word for word in words if word not in (" ", "")] + ([""] if line.endswith(" ") else [])
+    program = (
+        f"source <({sys.executable} -m exporter completion bash)\n"
+        f"COMP_WORDS=({' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words) - 1}\n"
+        '_vendor_alert_exporter; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "offered", "not_offered"),
+    [
+        ("vendor-alert-exporter ", {"run", "poll", "doctor", "--config.file"}, {"--format", "--seed"}),
+        ("vendor-alert-exporter po", {"poll"}, {"run"}),
+        ("vendor-alert-exporter poll --", {"--source", "--format", "--config.file"}, {"--seed", "--shard.total"}),
+        ("vendor-alert-exporter --log.level=", {"debug", "info", "warn", "error"}, {"poll"}),
+        ("vendor-alert-exporter poll --format ", {"table", "json"}, {"metrics", "--source"}),
+        ("vendor-alert-exporter completion ", {"bash", "fish", "zsh"}, {"poll"}),
+    ],
+)
+def test_bash_completes_commands_flags_and_values(line: str, offered: set[str], not_offered: set[str]) -> None:
+    completed = _completed(line)
+
+    assert offered <= completed
+    assert not not_offered & completed
+
+
+@pytest.mark.parametrize("shell", ["fish", "zsh"])
+def test_a_script_for_another_shell_is_read_by_it_without_complaint(shell: str, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(completion.script(shell, usage.parsers()))
+
+    done = subprocess.run([program(shell), "-n", script], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("order", [["check-config", "--config.file"], ["check-config", "--config.file="], None])
@@ -259,12 +397,46 @@ def test_the_table_in_a_pipe_is_plain_whole_and_shows_no_number_that_is_not_know
     )
     down = PollReport(source="b", vendor="acme", up=False, reason="auth", open={}, **learned)
 
-    cli._print_table([up, down])
+    tables.print_reports([up, down])
 
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == "source vendor state open notices convergences requests seconds".split()
     assert first.split() == [name, "acme", "up", "critical", "2,", "minor", "1", "7", "(2", "failed)", "?", "3", "1.2"]
     assert second.split() == ["b", "acme", "failed:", "auth", "?", "?", "?", "3", "1.2"]
+
+
+def _report(name: str, **changes: Any) -> PollReport:
+    found: dict[str, Any] = {
+        "vendor": "huawei_aom",
+        "up": True,
+        "reason": None,
+        "open": {"critical": 12, "major": 3, "minor": 7, "warning": 20, "info": 4},
+        "requests": 130,
+        "duration_seconds": 12.5,
+        "notices": 22,
+        "notice_failures": 4,
+        "convergences": 17,
+    }
+    return PollReport(source=name, **(found | changes))
+
+
+WORDS = {"huawei_aom", "critical", "12,", "warning", "20,", "(4", "failed)", "130", "12.5", "a-name-of-a-source"}
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 200])
+def test_no_table_breaks_a_word_or_is_wider_than_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    tables.print_reports([_report("a-name-of-a-source"), _report("b", up=False, reason="rate_limited")])
+
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, printed.splitlines())) <= width
+    assert set(printed.split()) >= WORDS | {"rate_limited"}
+    assert ("convergences  17" in printed) == (width < 120)
 
 
 class _Daemon(BaseHTTPRequestHandler):
@@ -306,7 +478,11 @@ def test_the_health_of_the_daemon_is_the_exit_code(
     assert main(["healthcheck"]) == code
 
     told = capsys.readouterr().err
-    assert told == ("" if code == 0 else f"unhealthy: status {status}: a has not turned for 5 minutes\n")
+    assert told == (
+        ""
+        if code == 0
+        else f"unhealthy: 127.0.0.1:{daemon.server_port}: status {status}: a has not turned for 5 minutes\n"
+    )
 
 
 def test_a_daemon_that_is_not_there_is_not_healthy(daemon: HTTPServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,7 +491,7 @@ def test_a_daemon_that_is_not_there_is_not_healthy(daemon: HTTPServer, capsys: p
 
     assert main(["healthcheck", f"--web.listen-address=127.0.0.1:{port}"]) == 1
 
-    assert capsys.readouterr().err.startswith("unhealthy: ")
+    assert capsys.readouterr().err == f"unhealthy: 127.0.0.1:{port}: Connection refused\n"
 
 
 def test_a_mistake_made_in_the_sources_since_the_start_does_not_make_the_daemon_sick(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exporter import cli, config
+from exporter import config, usage
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family
 from exporter.vendorkit.settings import Settings
 from exporter.vendors import load_all
@@ -116,7 +116,7 @@ def test_every_setting_that_a_page_names_by_its_path_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
 def test_every_setting_and_environment_variable_that_a_readme_names_exists(page: Path) -> None:
     keys = {key for path in documented_keys() for key in path.split(".")}
-    variables = {config.variable_for(flag) for flag in cli.FLAGS}
+    variables = {config.variable_for(flag) for flag in usage.FLAGS}
 
     named = set(re.findall(r"`([a-z_]+): [^`]*`", " ".join(prose_of(page).split())))
 
@@ -128,7 +128,7 @@ def test_every_setting_and_environment_variable_that_a_readme_names_exists(page:
 def test_every_flag_that_a_page_names_exists(page: Path) -> None:
     named = set(re.findall(r"(?<![\w-])--((?:config|web|log|shard)\.[a-z.-]*[a-z])", text_of(page)))
 
-    assert named - set(cli.FLAGS) == set()
+    assert named - set(usage.FLAGS) == set()
 
 
 # Examples.

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from exporter import cli
+from exporter import usage
 from exporter.config import FLAGS, Config, variable_for
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family, is_additive, otel_name
 from exporter.vendorkit.contract import SourceConfig, Tuning, Vendor
@@ -117,7 +117,7 @@ PAGES: dict[str, dict[str, Callable[[], Iterator[str]]]] = {
 
 
 def _flags() -> Iterator[tuple[str, ...]]:
-    yield "`--config.file`", f"`{variable_for('config.file')}`", "none", f"{cli.FLAGS['config.file']['help']}"
+    yield "`--config.file`", f"`{variable_for('config.file')}`", "none", f"{usage.FLAGS['config.file']['help']}"
     for flag, (section, key) in FLAGS.items():
         field = Config.model_fields[str(section)].annotation.model_fields[str(key)]  # type: ignore[union-attr]
         yield f"`--{flag}`", f"`{variable_for(flag)}`", _default(field), f"the key `{section}.{key}`"
