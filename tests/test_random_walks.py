@@ -28,6 +28,7 @@ steps = st.one_of(
         Step, what=st.just("quirk"), polls=polls, quirk=st.sampled_from([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS])
     ),
     st.builds(Step, what=st.sampled_from(["burst", "restart", "recover"]), polls=polls),
+    st.builds(Step, what=st.just("spoil"), polls=polls, way=st.integers(0, 11)),
     st.builds(Step, what=st.just("reload"), overlap=st.none() | st.sampled_from(OVERLAPS), seconds=st.floats(0, 12)),
 )
 

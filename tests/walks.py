@@ -12,6 +12,7 @@ from exporter.simulation.network import Fault, FaultKind
 from exporter.simulation.wire import Quirk
 from exporter.simulation.world import Pace
 from tests.rig import LIVELY, Rig, expected, told
+from tests.vendors.spoiling import UNREADABLE, Spoiled, changed
 
 # Opened alerts are compared by severity, so none may change before it is first seen.
 PACE = msgspec.structs.replace(LIVELY, between_alerts=80.0, severity_changed=0.0)
@@ -28,7 +29,8 @@ DETAILS = {
 class Step(msgspec.Struct, frozen=True):
     """One step of a walk: what is done, with what, for how many polls.
 
-    A reload comes so many seconds into a poll; with another overlap it changes the source.
+    A reload comes so many seconds into a poll; with another overlap it changes the source. Rows are spoilt in one of
+    several ways, those of every third alert.
     """
 
     what: str
@@ -41,6 +43,7 @@ class Step(msgspec.Struct, frozen=True):
     quirk: Quirk | None = None
     overlap: str | None = None
     seconds: float = 0.0
+    way: int = 0
 
 
 class Figures(msgspec.Struct):
@@ -56,7 +59,7 @@ class Figures(msgspec.Struct):
 
 def a_step(chance: random.Random) -> Step:
     """A step as a seeded soak takes it; the property test draws the same steps."""
-    kinds = {"live": 6, "fault": 5, "quirk": 2, "burst": 1, "restart": 0.2, "reload": 0.6, "recover": 0.3}
+    kinds = {"live": 6, "fault": 5, "quirk": 2, "burst": 1, "restart": 0.2, "reload": 0.6, "recover": 0.3, "spoil": 1.5}
     what = chance.choices([*kinds], [*kinds.values()])[0]
     return Step(
         what=what,
@@ -69,6 +72,7 @@ def a_step(chance: random.Random) -> Step:
         quirk=chance.choice([Quirk.DUPLICATE_ROWS, Quirk.SHIFT_ROWS]) if what == "quirk" else None,
         overlap=chance.choice([None, *OVERLAPS]),
         seconds=chance.uniform(0.0, 12.0),
+        way=chance.randint(0, 11),
     )
 
 
@@ -82,6 +86,8 @@ class Walk:
             vendor, seed=seed, pace=pace, max_requests_per_second=1000, max_response_bytes="4MiB", **settings
         )
         self.rig.simulator.page_size_limit = 25
+        self.rig.site.simulator = self._spoiled = Spoiled(self.rig.simulator)
+        self._has_spoilt = False
         self.figures = Figures()
         self._counted = 0
 
@@ -117,6 +123,17 @@ class Walk:
                     rig.simulator.quirks = {step.quirk}
                     await self._poll(1)
                     rig.simulator.quirks = set()
+                    await self._poll(1)
+            case "spoil":
+                self._has_spoilt = True
+                ways = UNREADABLE[rig.simulator.vendor]
+                for number in range(step.polls):  # never for longer than it takes what opened and ended to be forgotten
+                    way = step.way + number
+                    self._spoiled.change = lambda place, row, way=way: (
+                        changed(row, ways[way % len(ways)]) if (place + way) % 3 == 0 else None
+                    )
+                    await self._poll(1)
+                    self._spoiled.change = None
                     await self._poll(1)
             case "burst":
                 for _ in range(10 * step.polls):
@@ -172,6 +189,8 @@ class Walk:
             self.figures.mismatches.append(f"not supplied any more: {', '.join(sorted(lost))}")
         else:
             found, truth = told(rig), expected(rig)
+            if self._has_spoilt:  # an alert that is first seen in a row that cannot be read is of unknown severity
+                found["opened"], truth["opened"] = (Counter(each["opened"]).total() for each in (found, truth))
             self.figures.mismatches += [f"{k}: {found[k]} is not {truth[k]}" for k in truth if found[k] != truth[k]]
             answered = Counter({key: count for key, count in rig.requests().items() if key[1] != "error"})
             if answered != +rig.site.calls:

@@ -27,6 +27,7 @@ class Census(Generic[Row]):
         key_from: the id of a row, or of what is left of one of another shape; raises ItemRejected where it has none.
         record_from: the record of a row, None for nothing of interest; raises ItemRejected for one that cannot be read.
         rank: what orders rows of one id.
+        is_other: whether a row, or what is left of one, is known to be no alert though it cannot be read.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Census(Generic[Row]):
         key_from: Callable[[Any], str],
         record_from: Callable[[Row], Record | None],
         rank: Callable[[Row], Any] = lambda _row: 0,
+        is_other: Callable[[Any], bool] = lambda _row: False,
     ) -> None:
         self._known = window.open_alerts
         self._latest = window.end + AHEAD
         self._key_from = key_from
         self._record_from = record_from
         self._rank = rank
+        self._is_other = is_other
         self._rows: dict[str, Row] = {}
         self._records: dict[str, Record] = {}
         self._unreadable: dict[str, bool] = {}  # by key, whether a list of open alerts shows it
@@ -177,7 +180,8 @@ class Census(Generic[Row]):
         except ItemRejected:
             self._has_nameless = True
             return False
-        self._unreadable[key] = is_open or self._unreadable.get(key, False)
+        if key in self._known or not self._is_other(row):
+            self._unreadable[key] = is_open or self._unreadable.get(key, False)
         return True
 
     def _check_end(self, alert: Alert) -> None:

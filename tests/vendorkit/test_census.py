@@ -185,6 +185,13 @@ def test_in_a_list_of_open_alerts_an_end_that_cannot_be_is_not_believed(life: in
     assert said(census)[:2] == ({"a": an_alert("a")}, set())
 
 
+def test_a_row_that_cannot_be_read_and_is_no_alert_opens_none() -> None:
+    census = a_census("a", is_other=lambda row: row.life == 1)
+    census.saw(listed(Row("a", "odd", 1), Row("b", "odd", 1), Row("c", "torn", 1), Row("d", "odd")), is_open=True)
+
+    assert said(census)[0].keys() == {"a", "d"}
+
+
 def test_what_is_missing_is_to_be_looked_up_and_what_cannot_be_read_among_the_ended_too() -> None:
     census = a_census("abcd")
     census.saw(listed(Row("a"), Row("b", "odd")), is_open=True)

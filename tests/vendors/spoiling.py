@@ -25,6 +25,30 @@ ROWS: Mapping[str, type[msgspec.Struct]] = {
 IDS = {"baidu_bls": "id", "blueking": "id", "huawei_aom": "event_sn", "key_astrom": "eventId"}
 
 
+# What makes a row of each vendor unreadable, without its id or with it.
+UNREADABLE: Mapping[str, list[Changes]] = {
+    "baidu_bls": [{("id",): []}, {("id",): None}],
+    "blueking": [
+        {("create_time",): "yesterday"},
+        {("strategy_name",): {"id": 1}},
+        {("alert_name",): ["x"]},
+        {("id",): None},
+    ],
+    "huawei_aom": [
+        {("starts_at",): "yesterday"},
+        {("metadata",): []},
+        {("ends_at",): "tomorrow"},
+        {("event_sn",): [], ("id",): []},
+    ],
+    "key_astrom": [
+        {("startTime",): "yesterday"},
+        {("entityId",): "HOST-1"},
+        {("managementZones",): "x"},
+        {("eventId",): None},
+    ],
+}
+
+
 def paths_of(kind: Any) -> Iterator[Path]:
     """Every field that the reader reads of a struct, those of structs inside it included."""
     for field in msgspec.structs.fields(kind):

@@ -113,6 +113,11 @@ def key_from(event: payload.Event | payload.EventId) -> str:
     return identity(event.event_id, "eventId")
 
 
+def is_information(event: payload.Event | payload.EventId, meanings: Meanings) -> bool:
+    """Whether an event is no alert, by its type."""
+    return meanings.get(short(event.event_type), Severity.UNKNOWN) is None
+
+
 def record_from(
     event: payload.Event, meanings: Meanings, open_alerts: Mapping[str, Alert] = MappingProxyType({})
 ) -> Alert | Event:

@@ -35,9 +35,10 @@ class Event(msgspec.Struct, gc=False, rename="camel"):
 
 
 class EventId(msgspec.Struct, gc=False, rename="camel"):
-    """What names an event, whatever the shape of its other fields."""
+    """What names an event and its type, whatever the shape of its other fields."""
 
     event_id: Any = None
+    event_type: Any = None
 
 
 class EventType(msgspec.Struct, gc=False, rename="camel"):

@@ -22,6 +22,7 @@ from exporter.vendors.key_astrom.config import KeyAstromConfig
 from exporter.vendors.key_astrom.normalise import (
     SEVERITIES,
     convergences_from,
+    is_information,
     key_from,
     meanings_from,
     record_from,
@@ -77,6 +78,7 @@ class KeyAstromSource:
             window,
             key_from=key_from,
             record_from=lambda event: record_from(event, self._meanings, window.open_alerts),
+            is_other=lambda event: is_information(event, self._meanings),
         )
         past = self._past(window)
         census.saw(await self._events(self._config.open_window, self._selector('status("OPEN")')), is_open=True)
