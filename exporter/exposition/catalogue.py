@@ -183,7 +183,8 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         owned=True,
         needs=Fact.SUPPRESSED,
         perishable=True,
-        help="Open alerts that are shielded, under maintenance, or whose notices are suppressed.",
+        help="Open alerts that are shielded, under maintenance, or whose notices are suppressed. Key-ASTROM's events "
+        "that only raise no problem are none of them.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.suppressed, sets.severities)),
     ),
     Family(
@@ -284,7 +285,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         owned=True,
         needs=Fact.CONVERGENCES,
         help="Times the vendor was seen to fold further anomalies into an open alert. A lower bound with BlueKing, "
-        "which merges adjacent rows of its flow log.",
+        "which shows the newest two of adjacent rows of its flow log: at most two of an alert in a poll.",
         samples=_once_known(lambda counts, _: _with_zeros(counts.convergences)),
     ),
     Family(
@@ -293,7 +294,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{anomaly}",
         owned=True,
         needs=Fact.CONVERGENCES,
-        help="Anomalies that the vendor folded into open alerts.",
+        help="Anomalies that the vendor folded into open alerts; a lower bound where that of convergences is one.",
         samples=_once_known(lambda counts, _: _with_zeros(counts.converged_anomalies)),
     ),
     Family(
@@ -303,7 +304,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         labels=("channel",),
         owned=True,
         needs=Fact.NOTICES,
-        help="Notices the vendor attempted to send, failed ones included, by channel.",
+        help="Notices the vendor attempted to send, failed ones and summaries of folded ones included, by channel.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.notices, sets.channels)),
     ),
     Family(

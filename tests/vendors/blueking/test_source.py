@@ -242,6 +242,25 @@ async def test_what_nothing_else_shows_is_read_when_it_is_the_alerts_turn() -> N
     assert await actions_told(scene, 30) >= 1
 
 
+@pytest.mark.parametrize(("apart", "every", "rows", "counted"), [(1, 5, 38, 16), (60, 60, 38, 38)])
+async def test_of_adjacent_rows_two_of_an_alert_and_poll_are_seen(
+    apart: int, every: int, rows: int, counted: int
+) -> None:
+    scene = Scene(Generation.G3)
+    incident = scene.world.open()
+    told: set[str] = set()
+    for second in range(1, rows * apart + 3):
+        scene.wait(1)
+        if second % apart == 0 and len(incident.anomalies) < rows:
+            scene.world.converge(incident)
+        if second % every == 0:
+            records = records_in(await scene.poll(), Operation)
+            told |= {record.key for record in records if record.operation == "converge"}
+
+    assert (len(incident.anomalies), len(told)) == (rows, counted)
+    assert len(told) <= 2 * (rows * apart // every + 1)
+
+
 async def test_quiet_alerts_take_turns() -> None:
     scene = Scene(detail_interval="1h", max_detail_requests=1000)
     for _ in range(900):
