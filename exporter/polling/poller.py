@@ -13,9 +13,9 @@ import msgspec
 from exporter.errors import FetchError, Reason, SourceUnreachable
 from exporter.model.reading import Happened, OpenAlerts, Poll, Reading, Rejections, Window
 from exporter.polling.cadence import delay_after, first_delay
-from exporter.polling.lookback import window_after
+from exporter.polling.lookback import Lookback
 from exporter.state.book import SourceBook
-from exporter.vendorkit.clock import NOISE, VendorClock
+from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import FirstPoll, Source, SourceConfig, Vendor
 from exporter.vendorkit.details import hand_over
 from exporter.vendorkit.http import Http
@@ -50,7 +50,6 @@ class Poller:
     ) -> None:
         self.name = name
         self.book = book
-        self._vendor = vendor
         self._config = config
         self._source: Source = vendor.source(config, http)
         self._http = http
@@ -58,9 +57,11 @@ class Poller:
         self._now = now
         self._published = published
         self._interval = config.interval
-        self._watermark: datetime | None = None
-        self._reached: datetime | None = None
-        self._counted_from: datetime | None = None
+        self._lookback = Lookback(
+            overlap=config.overlap,
+            lookback=vendor.lookback(config),
+            backfill=config.first_poll is FirstPoll.BACKFILL,
+        )
         self._started = counts_from
         self.counted_until = counts_from
         """Until when, by the event loop's clock, all that happened is counted: the start of the last good poll."""
@@ -68,8 +69,8 @@ class Poller:
 
     def follow(self, before: "Poller") -> None:
         """Goes on where another poller of the same account and memory has stopped."""
-        self._watermark, self._reached = before._watermark, before._reached
-        self._counted_from, self._started = before._counted_from, before._started
+        self._lookback.follow(before._lookback)
+        self._started = before._started
         self.counted_until = before.counted_until
         hand_over(before._source, self._source)
 
@@ -107,25 +108,21 @@ class Poller:
             next_poll=poll.started_at + max(delay, took),
             ended=anyio.current_time(),
         )
-        if poll.error is None:
-            self._reached = min(poll.window.start, self._reached or poll.window.start)
-            # A clock that turned out to be set back had the window begin too late: the next one covers it once more.
-            if self._watermark is None or poll.window.end - poll.vendor_now < NOISE:
-                self._watermark = poll.vendor_now
-                self.counted_until = began
-        self._tell(poll.error, before.failures_in_a_row)
-        self._tell_rejected(poll.readings)
+        if poll.error is None and self._lookback.succeeded(poll.window, poll.vendor_now):
+            self.counted_until = began
+        self._log(poll.error, before.failures_in_a_row)
+        self._log_rejected(poll.readings)
         self._published()
         return delay
 
-    def _tell(self, error: FetchError | None, failures_before: int) -> None:
+    def _log(self, error: FetchError | None, failures_before: int) -> None:
         """Logs a source going down once and coming back once; between the two, metrics tell."""
         if error is not None and not failures_before:
             log.warning("source %s: poll failed (%s): %s", self.name, error.reason, error)
         elif error is None and failures_before:
             log.info("source %s: answers again after %d failed polls", self.name, failures_before)
 
-    def _tell_rejected(self, readings: Sequence[Reading]) -> None:
+    def _log_rejected(self, readings: Sequence[Reading]) -> None:
         """Logs what could not be read: one line per kind, never one per record."""
         rejected = Rejections()
         for reading in readings:
@@ -136,28 +133,12 @@ class Poller:
             log.warning("source %s: records that cannot be read: %d of %s; %s", self.name, count, kind, why)
 
     def _window(self) -> Window:
-        window = window_after(
-            self._watermark,
+        return self._lookback.window(
             elapsed=timedelta(seconds=anyio.current_time() - self.counted_until),
             now=self._clock.now(),
             started_at=self._clock.at(self._started),
-            overlap=self._config.overlap,
-            lookback=self._vendor.lookback(self._config),
-            backfill=self._config.first_poll is FirstPoll.BACKFILL,
             open_alerts=self.book.open_alerts,
         )
-        known = self._counted_from
-        # Clocks are read one after another and a Date has whole seconds: until a poll succeeds, too, it stays as it is.
-        if known is not None and (not window.first or abs(window.counted_from - known) < NOISE):
-            return msgspec.structs.replace(window, counted_from=known)
-        self._counted_from = window.counted_from
-        return window
-
-    def _as_read(self, window: Window, now: datetime) -> Window:
-        """The window by the time that it turned out to be at the vendor, where lists are asked for relative to it."""
-        start = window.start + min(timedelta(0), now - window.end)
-        reached = self._reached if self._reached is not None and start < self._reached else None
-        return msgspec.structs.replace(window, reached=reached)
 
     async def _read(self, started: float) -> Poll:
         started_at = self._now()
@@ -174,7 +155,7 @@ class Poller:
             window = msgspec.structs.replace(window, counted_from=self._window().counted_from)
         vendor_now = self._clock.at(started)
         return Poll(
-            window=self._as_read(window, vendor_now),
+            window=self._lookback.as_read(window, vendor_now),
             readings=readings,
             error=error,
             started_at=started_at,

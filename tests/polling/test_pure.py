@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
+from exporter.model.reading import Window
 from exporter.polling.bucket import Bucket
 from exporter.polling.cadence import delay_after, first_delay
-from exporter.polling.lookback import window_after
+from exporter.polling.lookback import Lookback, window_after
 from tests.builders import START, at
 
 MINUTE = timedelta(minutes=1)
@@ -105,3 +106,35 @@ def test_no_second_sees_more_requests_than_the_rate_and_one_burst(pauses: list[f
     for moment in sent:
         within = [other for other in sent if moment <= other < moment + 1]
         assert len(within) <= rate + max(1.0, rate) + 1
+
+
+def asked(lookback: Lookback, *, now: float, elapsed: float = 60, started_at: float = 0) -> Window:
+    return lookback.window(elapsed=timedelta(seconds=elapsed), now=at(now), started_at=at(started_at), open_alerts={})
+
+
+@pytest.mark.parametrize(("learnt", "counted_from"), [(0.4, 0), (-0.4, 0), (20, 20)])
+def test_until_a_poll_succeeds_counting_begins_at_one_moment_unless_the_vendors_clock_is_learnt(
+    learnt: float, counted_from: float
+) -> None:
+    lookback = Lookback(overlap=MINUTE, lookback=None, backfill=False)
+    asked(lookback, now=5)
+
+    assert asked(lookback, now=65, started_at=learnt).counted_from == at(counted_from)
+
+
+def test_once_a_poll_has_succeeded_counting_begins_where_it_began() -> None:
+    lookback = Lookback(overlap=MINUTE, lookback=None, backfill=False)
+    lookback.succeeded(asked(lookback, now=5), at(5))
+
+    assert asked(lookback, now=65, started_at=30).counted_from == START
+
+
+def test_a_window_that_began_too_late_is_covered_once_more() -> None:
+    lookback = Lookback(overlap=MINUTE, lookback=None, backfill=False)
+    lookback.succeeded(asked(lookback, now=600), at(600))
+
+    late = asked(lookback, now=660)
+    moved = lookback.succeeded(late, at(60))  # the clock turned out to be set back by ten minutes
+
+    assert not moved
+    assert lookback.as_read(asked(lookback, now=60), at(60)).reached is not None
