@@ -34,6 +34,8 @@ from exporter.model.snapshot import Histogram, Labels, Snapshot, SourceState
 
 # Sources whose lines are compressed together: fewer compress badly, more are compressed anew for each that changes.
 BLOCK = 16
+# Bytes of a compressed answer up to which it is put together beforehand.
+READY_BYTES = 256 * 1024
 # Share of the time that rendering may take.
 DUTY = 0.05
 
@@ -72,15 +74,19 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in one format, ready to be put together."""
+    """Everything in one format, ready to be put together; `gzipped` is that already, and holds until `holds_until`."""
 
     content_type: str
     sections: Sequence[Section]
     end: Part
+    gzipped: bytes = b""
+    holds_until: float = -math.inf
 
     def body(self, now: float, *, names: Iterable[str] = (), gzipped: bool = False) -> bytes:
         """What a scrape is answered as of `now`, in seconds of the monotonic clock; the named families, or all."""
         wanted = frozenset(names)
+        if gzipped and not wanted and now < self.holds_until:
+            return self.gzipped
         parts: list[Part] = []
         for section in self.sections:
             if wanted and wanted.isdisjoint(section.names):
@@ -159,7 +165,8 @@ class Renderer:
         process = [*self._process.collect()]
         target = f'target_info{{service_name="vendor-alert-exporter",service_version="{self._version}"}} 1\n'
         exposition = Exposition(
-            text=Text(
+            text=_ready(
+                snapshot.moment,
                 content_type=CONTENT_TYPE_PLAIN_0_0_4,
                 sections=[
                     *(
@@ -170,7 +177,8 @@ class Renderer:
                 ],
                 end=_NOTHING,
             ),
-            openmetrics=Text(
+            openmetrics=_ready(
+                snapshot.moment,
                 content_type=CONTENT_TYPE_OPENMETRICS,
                 sections=[
                     *(
@@ -245,6 +253,17 @@ def _part(lines: tuple[bytes, ...]) -> Part:
 _NOTHING = _part(())
 _EOF = b"# EOF\n"
 _TARGET = b"# HELP target Target metadata.\n# TYPE target info\n"
+
+
+def _ready(now: float, **given: Any) -> Text:
+    """A text that is put together already as most scrapers want it, unless that would take most of the rendering."""
+    text = Text(**given)
+    parts = [part for section in text.sections for part in section.parts]
+    if sum(len(part.packed) for part in parts) > READY_BYTES:
+        return text
+    return msgspec.structs.replace(
+        text, gzipped=text.body(now, gzipped=True), holds_until=min(part.holds_until for part in parts)
+    )
 
 
 def _gzipped(parts: Sequence[Part]) -> bytes:

@@ -190,7 +190,11 @@ class SourceConfig(Tuning):
 
 
 class Source(Protocol):
-    """One configured account of a vendor, ready to be read."""
+    """One configured account of a vendor, ready to be read.
+
+    A class whose objects remember something between polls names those attributes as `REMEMBERED`: after a reload its
+    successor gets them.
+    """
 
     def read(self, window: Window) -> AsyncIterator[Reading]:
         """Yields each reading once it is complete; raises FetchError when no more can be had."""
