@@ -81,6 +81,10 @@ class FetchError(ExporterError):
             self.repeat = repeat
         self.retry_after = retry_after
 
+    def saying(self, message: str) -> Self:
+        """The same error in other words."""
+        return type(self)(message, reason=self.reason, repeat=self.repeat, retry_after=self.retry_after)
+
     def bare(self) -> Self:
         """Itself without what it comes from, whose frames hold the whole answer for as long as they are kept."""
         self.__cause__ = self.__context__ = None

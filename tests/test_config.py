@@ -68,7 +68,6 @@ def _vendor(name: str, kind: type[SourceConfig]) -> Vendor:
 
     return Vendor(
         name=name,
-        title=name,
         config=kind,
         auth=unused,
         source=unused,

@@ -219,7 +219,6 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    title: str
     config: type[SourceConfig]
     auth: Callable[[Any, Callable[[], datetime]], httpx.Auth]
     source: Callable[[Any, Http], Source]

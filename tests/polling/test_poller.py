@@ -73,7 +73,6 @@ def poller_for(source: ScriptedSource, **config: Any) -> Poller:
 
     vendor = Vendor(
         name="acme",
-        title="Acme",
         config=AcmeConfig,
         auth=lambda _config, _now: httpx.Auth(),
         source=lambda _config, _http: source,

@@ -137,4 +137,4 @@ def test_a_window_that_began_too_late_is_covered_once_more() -> None:
     moved = lookback.succeeded(late, at(60))  # the clock turned out to be set back by ten minutes
 
     assert not moved
-    assert lookback.as_read(asked(lookback, now=60), at(60)).reached is not None
+    assert lookback.as_read(asked(lookback, now=60, elapsed=600), at(60)).reached == at(-60)

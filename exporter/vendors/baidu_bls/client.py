@@ -88,7 +88,7 @@ class Client:
             headers={"Content-Type": "application/json; charset=utf-8"},
             body=msgspec.json.encode(body),
             read=_page_from,
-            judge=_judge,
+            judge=judge,
         )
 
     async def describe_record(self, alarm_id: str) -> Alarm | None:
@@ -112,7 +112,7 @@ class Client:
                 "/v1/alarm/record",
                 query=[(id_parameter, alarm_id)],
                 read=_alarm_from,
-                judge=_judge,
+                judge=judge,
             )
         except NoSuchAlarm:
             return None
@@ -153,7 +153,7 @@ def _check(success: Any, code: str) -> None:
     )
 
 
-def _judge(status: int, body: bytes) -> FetchError | None:
+def judge(status: int, body: bytes) -> FetchError | None:
     """What the code in an error body means; the HTTP status decides on codes that are in no table."""
     code = code_of(body)
     if not code:
@@ -162,7 +162,7 @@ def _judge(status: int, body: bytes) -> FetchError | None:
     if by_code is not None:
         return by_code
     error = by_status(status)
-    return type(error)(f"{error} ({_shown(code)})", reason=error.reason, repeat=error.repeat)
+    return error.saying(f"{error} ({_shown(code)})")
 
 
 def _error_of(code: str) -> FetchError | None:

@@ -8,8 +8,9 @@ import msgspec
 
 from exporter.errors import ItemRejected, SourceUnintelligible
 from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.facts import LabelSets
 from exporter.model.reading import Rejections
-from exporter.model.records import Channel, Convergence, Kind, Notice, Suppression
+from exporter.model.records import Channel, Convergence, FailureReason, Kind, Notice, Suppression
 from exporter.vendorkit.fields import flag, list_from, short, text
 from exporter.vendorkit.items import checked_length, decode_mended, normalise_all
 from exporter.vendorkit.reasons import failure_reason_from
@@ -35,6 +36,16 @@ SUPPRESSIONS = {
     "BLOCK_BY_FREQUENCY": Suppression.FREQUENCY,
     "BLOCK_BY_NOTICE_DISABLED": Suppression.DISABLED,
 }
+
+LABELS = LabelSets(
+    severities=tuple(SEVERITIES.values()),
+    close_reasons=(CloseReason.RECOVERED, CloseReason.CLOSED, CloseReason.VANISHED),
+    channels=(*CHANNELS.values(), Channel.WEBHOOK, Channel.OTHER, Channel.UNKNOWN),
+    failure_reasons=tuple(reason for reason in FailureReason if reason is not FailureReason.NOT_SUBSCRIBED),
+    suppressions=(*SUPPRESSIONS.values(), Suppression.OTHER),
+    unmapped=("state", "severity", "time", "close_reason", "channel", "notice_state"),
+    lists=("list_alarm_record",),
+)
 
 _NOT_YET = frozenset({"", "NOT_SENT"})
 _LATEST = datetime.max.replace(tzinfo=UTC)

@@ -56,7 +56,7 @@ TRAITS = Traits(
 )
 
 
-class _Refused(Exception):
+class Refusal(Exception):
     """An error of the API, with its HTTP status and code."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -97,9 +97,9 @@ def _asked_from(body: bytes) -> _Asked:
     try:
         return msgspec.json.decode(body, type=_Asked)
     except msgspec.ValidationError:
-        raise _Refused(400, "InvalidParameter", "Request param invalid") from None
+        raise Refusal(400, "InvalidParameter", "Request param invalid") from None
     except msgspec.DecodeError:
-        raise _Refused(400, "MalformedJSON", "The JSON provided is not well-formed") from None
+        raise Refusal(400, "MalformedJSON", "The JSON provided is not well-formed") from None
 
 
 class BaiduBlsSimulator:
@@ -132,7 +132,7 @@ class BaiduBlsSimulator:
         try:
             self._authenticate(request)
             return self._routed(request)
-        except _Refused as refused:
+        except Refusal as refused:
             return refused.response
 
     def _routed(self, request: Request) -> Response:
@@ -140,7 +140,7 @@ class BaiduBlsSimulator:
             return self._list(request)
         if (request.method, request.path) == ("GET", DETAIL_PATH):
             return self._describe(request)
-        raise _Refused(400, "InvalidURI", "Could not parse the specified URI")
+        raise Refusal(400, "InvalidURI", "Could not parse the specified URI")
 
     def error_in_envelope(self, _endpoint: str) -> Response:
         """A failure inside HTTP 200."""
@@ -199,26 +199,26 @@ class BaiduBlsSimulator:
     def _authenticate(self, request: Request) -> None:
         parts = request.headers.get("authorization", "").split("/")
         if len(parts) != 6 or parts[0] != "bce-auth-v1" or not parts[3].isdigit():
-            raise _Refused(400, "InvalidHTTPAuthHeader", "The HTTP authorization header is invalid")
+            raise Refusal(400, "InvalidHTTPAuthHeader", "The HTTP authorization header is invalid")
         _, access_key, timestamp, expire, names, signature = parts
         at = _moment(timestamp)
         if at is None:
-            raise _Refused(400, "InvalidHTTPAuthHeader", "The timestamp is invalid")
+            raise Refusal(400, "InvalidHTTPAuthHeader", "The timestamp is invalid")
         if access_key != ACCESS_KEY:
-            raise _Refused(403, "InvalidAccessKeyId", "The Access Key ID you provided does not exist")
+            raise Refusal(403, "InvalidAccessKeyId", "The Access Key ID you provided does not exist")
         signed = self._signed_headers(request.headers, names)
         if "host" not in signed:
-            raise _Refused(400, "InvalidHTTPAuthHeader", "The header host has to be signed")
+            raise Refusal(400, "InvalidHTTPAuthHeader", "The header host has to be signed")
         prefix = "/".join(parts[:4])
         pairs = sorted(f"{_encoded(name)}={_encoded(value)}" for name, value in request.parameters)
         uri = "/".join(_encoded(unquote(segment)) for segment in request.path.split("/"))
         headers = sorted(f"{_encoded(name)}:{_encoded(request.headers[name].strip())}" for name in signed)
         text = "\n".join((request.method, uri, "&".join(pairs), "\n".join(headers)))
         if not hmac.compare_digest(_hmac(_hmac(self._secret, prefix), text), signature):
-            raise _Refused(400, "SignatureDoesNotMatch", "signature mismatch")
+            raise Refusal(400, "SignatureDoesNotMatch", "signature mismatch")
         now = self.world.now + self.world.skew
         if not at - CLOCK_TOLERANCE <= now <= at + timedelta(seconds=int(expire)):
-            raise _Refused(400, "RequestExpired", f"Request has expired. Timestamp date is {timestamp}.")
+            raise Refusal(400, "RequestExpired", f"Request has expired. Timestamp date is {timestamp}.")
 
     def _signed_headers(self, headers: Mapping[str, str], names: str) -> list[str]:
         if not names:
@@ -226,7 +226,7 @@ class BaiduBlsSimulator:
             return [name for name in headers if name in usual or name.startswith("x-bce-")]
         listed = names.split(";")
         if any(name not in headers for name in listed):
-            raise _Refused(400, "InvalidHTTPAuthHeader", "A signed header is missing")
+            raise Refusal(400, "InvalidHTTPAuthHeader", "A signed header is missing")
         return listed
 
     # "ListAlarmRecord"
@@ -283,12 +283,12 @@ class BaiduBlsSimulator:
         given = dict(request.parameters)
         wanted = next((given[name] for name in sorted(self.id_parameters) if given.get(name)), None)
         if not wanted:
-            raise _Refused(400, "InvalidParameter", "Request param invalid")
+            raise Refusal(400, "InvalidParameter", "Request param invalid")
         incident = self._incident(wanted)
         if incident is None:
             return json_response({"success": False, "code": "AlarmNotFound", "msg": f"alarm {wanted} not found"})
         if incident.number in self.broken_details:
-            raise _Refused(500, "InternalError", "Internal server error")
+            raise Refusal(500, "InternalError", "Internal server error")
         self._described[incident.number] = (self.world.now, self.world.stamp())
         executions = [self._execution(incident, run) for run in _runs_of(incident)]
         alarm = _record(incident) | {"executions": executions}
@@ -341,7 +341,7 @@ class BaiduBlsSimulator:
 def _moment_or(default: datetime, text: str | None) -> datetime:
     moment = _moment(text) if text is not None else default
     if moment is None:
-        raise _Refused(400, "InvalidParameter", "Request param invalid")
+        raise Refusal(400, "InvalidParameter", "Request param invalid")
     return moment
 
 

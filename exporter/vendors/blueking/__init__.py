@@ -12,7 +12,6 @@ from exporter.vendors.blueking.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="blueking",
-    title="BlueKing Monitor",
     config=BluekingConfig,
     auth=auth_for,
     source=BluekingSource,

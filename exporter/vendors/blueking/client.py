@@ -104,7 +104,7 @@ class Client:
         """The flow log of an alert, newest row first; None where the server does not know the alert (any more)."""
         try:
             return await self._http.ask(
-                "get_event_log", "GET", _EVENT_LOG, query={"id": alert}, read=_flow_log, judge=_judge, heed=_heed
+                "get_event_log", "GET", _EVENT_LOG, query={"id": alert}, read=_flow_log, judge=judge, heed=_heed
             )
         except AlertMissing:
             return None
@@ -137,7 +137,7 @@ class Client:
             self._paths[call],
             body=msgspec.json.encode(body),
             read=lambda answer: _page(decoder, answer),
-            judge=_judge,
+            judge=judge,
             heed=_heed,
         )
 
@@ -186,7 +186,7 @@ def _flow_log(answer: bytes) -> Decoded[FlowLog[FlowRow], FlowRow]:
     return _LOG.decode(b'{"rows":[%s]}' % rows if rows[:1] == b"{" else b'{"rows":%s}' % rows)
 
 
-def _judge(_status: int, body: bytes) -> FetchError | None:
+def judge(_status: int, body: bytes) -> FetchError | None:
     """What the body of an answer that is no success tells beyond its HTTP status."""
     try:
         envelope = decode_mended(_ENVELOPE, body)
@@ -273,7 +273,7 @@ def _error_from(code: int | None, message: str) -> FetchError | None:
         return error(f"{said}: {words}")
     if 1_640_000 <= code < 1_660_000:  # the gateway's codes: 16, an HTTP status, two more digits
         like = by_status(code // 100 % 1000)
-        return type(like)(f"{said} of the gateway, {like}", reason=like.reason, repeat=like.repeat)
+        return like.saying(f"{said} of the gateway, {like}")
     if TOO_LONG in message:
         return SourceUnintelligible(f"{said}: the list is longer than the server pages", reason=Reason.TRUNCATED)
     return None

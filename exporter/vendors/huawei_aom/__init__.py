@@ -12,7 +12,6 @@ from exporter.vendors.huawei_aom.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="huawei_aom",
-    title="Huawei Cloud AOM",
     config=HuaweiAomConfig,
     auth=auth_for,
     source=HuaweiAomSource,

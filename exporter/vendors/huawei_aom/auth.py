@@ -178,9 +178,7 @@ class PasswordAuth(httpx.Auth):
         """The token, and when to fetch the next; its life is told by IAM's own clock."""
         if not response.is_success:
             error = judged(response, judge)
-            raise type(error)(
-                f"IAM: {error}", reason=error.reason, repeat=error.repeat, retry_after=error.retry_after
-            ) from None
+            raise error.saying(f"IAM: {error}") from None
         token = response.headers.get("X-Subject-Token")
         if not (token and token.isascii() and token.isprintable()):
             raise SourceUnintelligible(f"IAM: HTTP {response.status_code} without a usable header X-Subject-Token")

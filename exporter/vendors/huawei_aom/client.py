@@ -148,7 +148,7 @@ def judge(status: int, body: bytes) -> FetchError | None:
     if status == 401 and CLOCK.search(text(said.error_msg or said.error_message)[:1000]):
         return SourceRefused(f"HTTP 401{what}: the time of the signature was refused", reason=Reason.CLOCK_SKEW)
     error = by_status(status)
-    return type(error)(f"{error}{what}", reason=error.reason, repeat=error.repeat)
+    return error.saying(f"{error}{what}")
 
 
 def _judge_of_histories(status: int, body: bytes) -> FetchError | None:

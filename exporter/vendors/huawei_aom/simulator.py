@@ -56,12 +56,12 @@ _MINUTE_MS = 60_000
 _TIMEOUT_MS = 15 * 24 * 60 * _MINUTE_MS
 
 
-def simulator_for(world: World) -> "SimulatedAom":
+def simulator_for(world: World) -> "HuaweiAomSimulator":
     """AOM and IAM over a world."""
-    return SimulatedAom(world)
+    return HuaweiAomSimulator(world)
 
 
-class _Refused(Exception):
+class Refusal(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         is_gateways = code.startswith("APIGW.")
@@ -98,7 +98,7 @@ class _Row(msgspec.Struct):
     encoded: msgspec.Raw
 
 
-class SimulatedAom:
+class HuaweiAomSimulator:
     """The AOM of one project, and the IAM that gives tokens for it.
 
     `has_histories` is whether ListNotifiedHistories exists, and `has_old_histories` whether it answers in the shape of
@@ -144,14 +144,14 @@ class SimulatedAom:
                 case "list_notified_histories" if self.has_histories:
                     self._let_in(request)
                     return self._list_notified_histories(request)
-        except _Refused as refused:
+        except Refusal as refused:
             return refused.response
         message = "The API does not exist or has not been published in the environment"
-        return _Refused(404, "APIGW.0101", message).response
+        return Refusal(404, "APIGW.0101", message).response
 
     def error_in_envelope(self, endpoint: str) -> Response:
         """AOM has no errors inside HTTP 200."""
-        return _Refused(500, "APM.00000500", "Internal Server Error").response
+        return Refusal(500, "APM.00000500", "Internal Server Error").response
 
     def settings(self, base_url: str) -> dict[str, Any]:
         """A source that signs with the simulated access key."""
@@ -178,18 +178,18 @@ class SimulatedAom:
         token = request.headers.get("x-auth-token")
         if token is not None:
             if token != TOKEN and self._tokens.get(token, self.world.now) <= self.world.now:
-                raise _Refused(401, "APIGW.0307", "The token must be updated.")
+                raise Refusal(401, "APIGW.0307", "The token must be updated.")
             return
         found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
         date = request.headers.get("x-sdk-date", "")
         signed = found[2].split(";") if found else []
         if not found or "x-sdk-date" not in signed or any(name not in request.headers for name in signed):
-            raise _Refused(401, "APIGW.0301", "Incorrect IAM authentication information: auth header is missing")
+            raise Refusal(401, "APIGW.0301", "Incorrect IAM authentication information: auth header is missing")
         if found[1] != ACCESS_KEY or not hmac.compare_digest(found[3], self._signature(request, signed, date)):
-            raise _Refused(401, "APIGW.0301", "Incorrect IAM authentication information: verify aksk signature fail")
+            raise Refusal(401, "APIGW.0301", "Incorrect IAM authentication information: verify aksk signature fail")
         signed_at = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         if abs(self.world.now + self.world.skew - signed_at) > MAX_SKEW:
-            raise _Refused(401, "APIGW.0303", "Incorrect IAM authentication information: signature expired")
+            raise Refusal(401, "APIGW.0303", "Incorrect IAM authentication information: signature expired")
 
     def _signature(self, request: Request, signed: Sequence[str], date: str) -> str:
         path = "/".join(quote(part, safe="~") for part in request.decoded_path.split("/"))
@@ -207,7 +207,7 @@ class SimulatedAom:
             asked = msgspec.json.decode(request.body)["auth"]
             user, scope = asked["identity"]["password"]["user"], asked["scope"]["project"]
         except (msgspec.DecodeError, KeyError, TypeError):
-            raise _Refused(400, "IAM.0011", "The request body is invalid.") from None
+            raise Refusal(400, "IAM.0011", "The request body is invalid.") from None
         if user != IAM_USER or scope != {"name": PROJECT_NAME}:
             said = {"error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}}
             return json_response(said, status=401)
@@ -304,10 +304,10 @@ class SimulatedAom:
     def _list_notified_histories(self, request: Request) -> Response:
         event_sn = dict(request.parameters).get("event_sn", "")
         if not event_sn.isdecimal() or len(event_sn) > 64:
-            raise _Refused(400, "AOM.0400", "event_sn is mandatory")
+            raise Refusal(400, "AOM.0400", "event_sn is mandatory")
         number = int(event_sn) - int(_serial(0))
         if number in self.broken_details:
-            raise _Refused(500, "AOM.0500", "Internal Server Error")
+            raise Refusal(500, "AOM.0500", "Internal Server Error")
         told = [
             _publication(tell)
             for incident in self._incidents(number)
@@ -333,8 +333,8 @@ class _SinceArrival(Since, frozen=True):
         return arrived < floored(self.counted_from, TRAITS.resolution) and super().is_baseline(incident, world)
 
 
-def _illegal() -> _Refused:
-    return _Refused(400, "AOM.08032002", "The request body is illegal")
+def _illegal() -> Refusal:
+    return Refusal(400, "AOM.08032002", "The request body is illegal")
 
 
 def _ms(moment: datetime) -> int:

@@ -2,27 +2,20 @@
 
 from datetime import timedelta
 
-from exporter.model.alert import CloseReason, Severity
-from exporter.model.facts import LabelSets
 from exporter.vendorkit.contract import Vendor
 from exporter.vendors.key_astrom.advice import REMEDIES, requests_per_day
 from exporter.vendors.key_astrom.auth import auth_for
 from exporter.vendors.key_astrom.config import KeyAstromConfig
+from exporter.vendors.key_astrom.normalise import LABELS
 from exporter.vendors.key_astrom.source import KeyAstromSource
 from exporter.vendors.key_astrom.vocabulary import VOCABULARY
 
 VENDOR = Vendor(
     name="key_astrom",
-    title="Key-ASTROM",
     config=KeyAstromConfig,
     auth=auth_for,
     source=KeyAstromSource,
-    labels=LabelSets(
-        severities=(Severity.CRITICAL, Severity.MAJOR, Severity.MINOR, Severity.WARNING),
-        close_reasons=(CloseReason.RECOVERED, CloseReason.VANISHED),
-        unmapped=("severity", "status"),
-        lists=("events",),
-    ),
+    labels=LABELS,
     endpoints=("events", "event_types", "problems"),
     resolution=timedelta(milliseconds=1),
     vocabulary=VOCABULARY,

@@ -106,7 +106,7 @@ class Client:
             listing.path,
             query={**listing.always, **criteria},
             read=listing.decoder.decode,
-            judge=partial(_judge, listing.scope, cursor),
+            judge=partial(judge, listing.scope, cursor),
         )
 
 
@@ -118,7 +118,7 @@ def _ago(span: timedelta) -> str:
 _ENVELOPE = msgspec.json.Decoder(payload.ErrorEnvelope | list[payload.ErrorEnvelope])
 
 
-def _judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchError | None:
+def judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchError | None:
     """What a status means here. Of the server's text only the names of refused parameters are repeated."""
     match status:
         case 400 | 404 | 410 if cursor:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from exporter.model.alert import Alert, CloseReason, Severity
+from exporter.model.facts import LabelSets
 from exporter.model.reading import Rejections
 from exporter.model.records import Convergence, Event, Kind
 from exporter.vendorkit.fields import flag, identity, is_digits, moment_from_ms, short, text
@@ -86,6 +87,13 @@ _TYPES = {
         ELASTIC_LOAD_BALANCER_HIGH_FAILURE_RATE ELASTIC_LOAD_BALANCER_HIGH_UNHEALTHY_HOST_RATE""",
 }
 LEVELS = {name: level for level, names in _TYPES.items() for name in names.split()}
+
+LABELS = LabelSets(
+    severities=(Severity.CRITICAL, Severity.MAJOR, Severity.MINOR, Severity.WARNING),
+    close_reasons=(CloseReason.RECOVERED, CloseReason.VANISHED),
+    unmapped=("severity", "status"),
+    lists=("events",),
+)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 

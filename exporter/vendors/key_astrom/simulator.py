@@ -49,7 +49,7 @@ Key = tuple[bool, int, str]
 Criteria = dict[str, list[str]]
 
 
-class _Refused(Exception):
+class Refusal(Exception):
     def __init__(self, status: int, message: str, path: str = "", why: str = "") -> None:
         super().__init__(message)
         error: dict[str, Any] = {"code": status, "message": message}
@@ -59,8 +59,8 @@ class _Refused(Exception):
         self.response = json_response({"error": error}, status=status)
 
 
-def _violation(path: str, why: str) -> _Refused:
-    return _Refused(400, "Constraints violated.", path, why)
+def _violation(path: str, why: str) -> Refusal:
+    return Refusal(400, "Constraints violated.", path, why)
 
 
 class _Walk(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,12 +124,12 @@ class KeyAstromSimulator:
         """What the environment answers now."""
         try:
             return self._answer(request)
-        except _Refused as refused:
+        except Refusal as refused:
             return refused.response
 
     def error_in_envelope(self, _endpoint: str) -> Response:
         """A plain 500: errors inside HTTP 200 are not known of this API."""
-        return _Refused(500, "Internal Server Error").response
+        return Refusal(500, "Internal Server Error").response
 
     def settings(self, base_url: str) -> dict[str, Any]:
         """The source's section of a configuration file."""
@@ -165,14 +165,14 @@ class KeyAstromSimulator:
     def _answer(self, request: Request) -> Response:
         name = self._listing_of(request)
         if request.headers.get("authorization") != f"Api-Token {self.token}":
-            raise _Refused(401, "Token Authentication failed")
+            raise Refusal(401, "Token Authentication failed")
         if name is None:
-            raise _Refused(404, "Not found")
+            raise Refusal(404, "Not found")
         listing = _LISTINGS[name]
         if listing.scope not in self.scopes:
-            raise _Refused(403, f"Token is missing required scope. Use one of: {listing.scope} (Read {name})")
+            raise Refusal(403, f"Token is missing required scope. Use one of: {listing.scope} (Read {name})")
         if request.method != "GET":
-            raise _Refused(405, "HTTP method not allowed")
+            raise Refusal(405, "HTTP method not allowed")
         given = dict(request.parameters)
         cursor = given.get("nextPageKey", "")
         walk = self._resumed(name, given) if cursor else self._begun(name, given)
@@ -287,7 +287,7 @@ class KeyAstromSimulator:
         if criterion == "eventId":
             broken = {_event_id(one) for one in self.world.incidents if one.number in self.broken_details}
             if broken & set(values):
-                raise _Refused(500, "Internal Server Error")
+                raise Refusal(500, "Internal Server Error")
 
     def _test(self, criterion: str, values: set[str]) -> Callable[[Incident], bool]:
         if criterion == "status":

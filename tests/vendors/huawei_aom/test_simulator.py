@@ -32,7 +32,7 @@ from exporter.vendors.huawei_aom.simulator import (
     SECRET_KEY,
     TOKEN,
     TRAITS,
-    SimulatedAom,
+    HuaweiAomSimulator,
     simulator_for,
 )
 from tests.served import served
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture
-def simulator() -> SimulatedAom:
+def simulator() -> HuaweiAomSimulator:
     world = World(TRAITS, seed=3, start=START, quiet=True)
     for severity in TRAITS.severities:
         world.open(severity=severity)
@@ -59,7 +59,7 @@ def simulator() -> SimulatedAom:
 
 
 @pytest.fixture
-def url(simulator: SimulatedAom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def url(simulator: HuaweiAomSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
@@ -90,7 +90,7 @@ def listed(url: str, of_type: str | None, event_type: str, **request: Any) -> Li
     return response
 
 
-def test_the_sdk_reads_active_and_cleared_alarms_and_events(url: str, simulator: SimulatedAom) -> None:
+def test_the_sdk_reads_active_and_cleared_alarms_and_events(url: str, simulator: HuaweiAomSimulator) -> None:
     active = listed(url, "active_alert", "alarm", enterprise_project_id="all_granted_eps").events
     history = listed(url, "history_alert", "alarm").events
     events = listed(url, None, "event").events
@@ -111,7 +111,7 @@ def test_the_sdk_pages_by_marker(url: str) -> None:
     assert second.page_info.next_marker == ""
 
 
-def test_the_sdk_reads_notified_histories(url: str, simulator: SimulatedAom) -> None:
+def test_the_sdk_reads_notified_histories(url: str, simulator: HuaweiAomSimulator) -> None:
     alarm = simulator.world.incidents[2]
     simulator.world.tell(alarm, Channel.PHONE)
     simulator.world.tell(alarm, Channel.SMS, failure=(FailureReason.NOT_SUBSCRIBED, ""))
@@ -141,7 +141,7 @@ def test_the_sdk_is_refused_with_a_wrong_key(url: str) -> None:
     assert (caught.value.status_code, caught.value.error_code) == (401, "APIGW.0301")
 
 
-def ask(simulator: SimulatedAom, query: str = "", /, **body: Any) -> Response:
+def ask(simulator: HuaweiAomSimulator, query: str = "", /, **body: Any) -> Response:
     headers = {"x-auth-token": TOKEN}
     content = json.dumps(body).encode()
     path = f"/v2/{PROJECT_ID}/events"
@@ -168,7 +168,7 @@ def minutes_in(minutes: int) -> int:
     ],
 )
 def test_a_wrong_request_is_refused_as_the_manual_shows(
-    simulator: SimulatedAom, query: str, body: dict[str, Any]
+    simulator: HuaweiAomSimulator, query: str, body: dict[str, Any]
 ) -> None:
     refused = ask(simulator, query, **body)
 
@@ -190,7 +190,9 @@ def test_a_wrong_request_is_refused_as_the_manual_shows(
     ],
     ids=["last 30 min", "last 2 min", "until", "since", "between"],
 )
-def test_a_range_selects_by_the_start_in_all_four_forms(simulator: SimulatedAom, time_range: str, count: int) -> None:
+def test_a_range_selects_by_the_start_in_all_four_forms(
+    simulator: HuaweiAomSimulator, time_range: str, count: int
+) -> None:
     assert json.loads(ask(simulator, time_range=time_range).body)["page_info"]["current_count"] == count
 
 
@@ -203,7 +205,7 @@ def test_a_range_selects_by_the_start_in_all_four_forms(simulator: SimulatedAom,
         ([{"key": "owner", "value": ["nobody"], "relation": "AND"}], 0),
     ],
 )
-def test_relations_select_by_metadata(simulator: SimulatedAom, relations: list[Any], count: int) -> None:
+def test_relations_select_by_metadata(simulator: HuaweiAomSimulator, relations: list[Any], count: int) -> None:
     simulator.world.incidents[-1].severity = TRAITS.severities[2]
 
     answer = ask(simulator, time_range="-1.-1.30", metadata_relation=relations)
@@ -213,7 +215,7 @@ def test_relations_select_by_metadata(simulator: SimulatedAom, relations: list[A
 
 @pytest.mark.parametrize(("minutes", "status"), [(14, 200), (-14, 200), (16, 401), (-16, 401)])
 def test_a_signature_is_refused_when_the_clocks_differ_by_more_than_15_minutes(
-    simulator: SimulatedAom, url: str, minutes: int, status: int
+    simulator: HuaweiAomSimulator, url: str, minutes: int, status: int
 ) -> None:
     simulator.world.skew = timedelta(minutes=minutes)
     client = client_of(url)
@@ -227,7 +229,7 @@ def test_a_signature_is_refused_when_the_clocks_differ_by_more_than_15_minutes(
     assert found == status
 
 
-def test_a_token_lives_for_24_hours_and_only_for_the_right_user(simulator: SimulatedAom) -> None:
+def test_a_token_lives_for_24_hours_and_only_for_the_right_user(simulator: HuaweiAomSimulator) -> None:
     def asked_with(name: str) -> Response:
         identity = {"methods": ["password"], "password": {"user": {**IAM_USER, "name": name}}}
         body = {"auth": {"identity": identity, "scope": {"project": {"name": PROJECT_NAME}}}}
