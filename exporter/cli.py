@@ -1,6 +1,7 @@
 """Flags, environment twins, commands, exit codes: parse, then call one function."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter import usage
+from exporter import streams, usage
 from exporter.errors import ConfigError
 from exporter.signals import Signals
 from exporter.usage import FLAGS, MISUSED
@@ -24,9 +25,24 @@ OK, FAILED = 0, 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
+    streams.fill()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot spell is no reason to fail
+    try:
+        code = _command(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        return streams.give_up(FAILED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _refuse("cannot write the output: no space is left", FAILED)
+        return streams.give_up(FAILED)
+    return code
+
+
+def _command(argv: Sequence[str] | None) -> int:
     try:
         args = usage.parsed(sys.argv[1:] if argv is None else argv)
         return _CALLS[args.command or "run"](args)
@@ -44,7 +60,12 @@ def _say(text: str) -> None:
 
 
 def _refuse(why: str, code: int) -> int:
-    sys.stderr.write(f"{why}\n")
+    """Says why on standard error, if that can be written; returns the code."""
+    try:
+        sys.stderr.write(f"{why}\n")
+        sys.stderr.flush()
+    except OSError:
+        return streams.give_up(code)
     return code
 
 

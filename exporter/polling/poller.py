@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from exporter.errors import FetchError, Reason, SourceUnreachable
+from exporter.errors import REMEDIES, FetchError, Reason, SourceUnreachable
 from exporter.model.reading import Happened, OpenAlerts, Poll, Reading, Rejections, Window
 from exporter.polling.cadence import delay_after, first_delay
 from exporter.polling.lookback import Lookback
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 log = logging.getLogger(__name__)
+
+# Seconds after which an outage is logged again.
+REPEAT_SECONDS = 3600.0
 
 
 class Poller:
@@ -110,17 +113,24 @@ class Poller:
         )
         if poll.error is None and self._lookback.succeeded(poll.window, poll.vendor_now):
             self.counted_until = began
-        self._log(poll.error, before.failures_in_a_row)
+        self._log(poll.error, failures, before.failures_in_a_row)
         self._log_rejected(poll.readings)
         self._published()
         return delay
 
-    def _log(self, error: FetchError | None, failures_before: int) -> None:
-        """Logs a source going down once and coming back once; between the two, metrics tell."""
+    def _log(self, error: FetchError | None, failures: int, failures_before: int) -> None:
+        """Logs a source going down, every hour that it still is, and coming back; between these, metrics say so."""
+        now = anyio.current_time()
         if error is not None and not failures_before:
-            log.warning("source %s: poll failed (%s): %s", self.name, error.reason, error)
+            log.warning("source %s: poll failed (%s): %s; %s", self.name, error.reason, error, REMEDIES[error.reason])
+            self._logged_at = now
+        elif error is not None and now - self._logged_at >= REPEAT_SECONDS:
+            text = "source %s: still fails, %d polls in a row (%s): %s; %s"
+            log.warning(text, self.name, failures, error.reason, error, REMEDIES[error.reason])
+            self._logged_at = now
         elif error is None and failures_before:
-            log.info("source %s: answers again after %d failed polls", self.name, failures_before)
+            polls = "1 failed poll" if failures_before == 1 else f"{failures_before} failed polls"
+            log.info("source %s: answers again after %s", self.name, polls)
 
     def _log_rejected(self, readings: Sequence[Reading]) -> None:
         """Logs what could not be read: one line per kind, never one per record."""

@@ -1,3 +1,4 @@
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -181,6 +182,23 @@ async def test_a_source_going_down_and_coming_back_is_logged_once_each(caplog: p
 
     assert caplog.text.count("poll failed") == 1
     assert caplog.text.count("answers again after 4 failed polls") == 1
+
+
+async def test_an_outage_is_logged_again_every_hour_with_its_count_and_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = ScriptedSource(fails(SourceUnreachable("no answer")))
+
+    await timetable(source, 3.5 * 3600)
+
+    first, *again = [record.getMessage() for record in caplog.records]
+    assert first.startswith("source")
+    assert "poll failed (connection): no answer; check " in first
+    assert len(again) == 3
+    counts = [int(re.search("still fails, ([0-9]+) polls in a row", line)[1]) for line in again]  # type: ignore[index]
+    assert counts == sorted(counts)
+    assert counts[0] > 10
+    assert all(line.endswith(first.partition("no answer")[2]) for line in again)
 
 
 async def test_a_loop_in_back_off_still_turns_and_one_that_is_stuck_does_not() -> None:
