@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import os
 import selectors
 import tempfile
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, ValidationError
 
+from exporter import files
 from exporter.config import Metrics
 from exporter.errors import ConfigError, FetchError, Reason, SourceUnintelligible, SourceUnreachable
 from exporter.exposition.prometheus import Renderer
@@ -35,8 +37,10 @@ from exporter.version import revision, version
 
 FORMAT = "vendor-alert-exporter capture"
 FORMAT_VERSION = 1
-# Bytes of a capture, decompressed, and characters of a body that is no JSON.
+# Size of a capture at most, compressed and not, in bytes.
+_LARGEST_FILE = 256 * 1024**2
 _LARGEST = 2 * 1024**3
+# Length of a body that is no JSON, in characters.
 _LONGEST_PROSE = 2000
 
 _ENDPOINT = "https://replay.invalid"
@@ -293,7 +297,7 @@ def read(file: Path) -> Capture:
         ConfigError: the file cannot be read, is damaged, or is no capture that this version understands.
     """
     try:
-        with gzip.open(file) as opened:
+        with gzip.GzipFile(fileobj=io.BytesIO(files.read(file, largest=_LARGEST_FILE))) as opened:
             text = opened.read(_LARGEST + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise ConfigError(f"{file}: is damaged or no capture: it cannot be unpacked as gzip") from None

@@ -17,13 +17,13 @@ def read(path: Path, *, largest: int = LARGEST, patience: float = PATIENCE) -> b
     """Returns the content of a file, or of a pipe; raises OSError for whatever cannot be read to an early end."""
     descriptor = _opened(path)
     try:
-        content = b""
+        content = bytearray()
         deadline = time.monotonic() + patience
         while chunk := _chunk(descriptor, deadline):
             content += chunk
             if len(content) > largest:
                 raise OSError(errno.EFBIG, f"it is larger than {largest // 1024} KiB")
-        return content
+        return bytes(content)
     finally:
         os.close(descriptor)
 
@@ -46,7 +46,7 @@ def about(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except ValueError:  # a name with a NUL in it, or one that the locale cannot spell
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+        raise _nothing_there() from None
 
 
 def named(text: str) -> str:
@@ -57,12 +57,18 @@ def named(text: str) -> str:
         return text
 
 
+def _nothing_there() -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
 def _opened(path: Path) -> int:
     try:
         # Not blocking: else a pipe that nobody writes to would be waited for for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except ValueError:  # a name with a NUL in it, or one that the locale cannot spell
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+        raise _nothing_there() from None
+    except OSError as error:
+        raise (_nothing_there() if error.errno == errno.ENAMETOOLONG else error) from None
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise IsADirectoryError(errno.EISDIR, "it is a directory")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from exporter import files
+
 log = logging.getLogger(__name__)
 
 # The daemon renews it every 10 s; a busy machine may be late.
@@ -52,7 +54,7 @@ class HealthFile:
         """What is wrong with the daemon; empty if it is healthy."""
         try:
             path = self._path()
-            about, text = path.stat(), path.read_text(encoding="utf-8")
+            about, text = path.stat(), files.read(path).decode("utf-8")
         except OSError as error:
             return f"no running exporter has left its health file ({error.strerror or error})"
         if about.st_uid != os.geteuid():

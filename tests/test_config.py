@@ -383,6 +383,11 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         (_acme(interval="soon"), "sources.a.interval: 'soon' is no duration: write 30s, 5m, 2h or 15d, or a number"),
         (_acme(interval=0), "sources.a.interval: must be longer than 0 s"),
         (_acme(overlap="36501d"), "sources.a.overlap: must be at most 36500d"),
+        ({"web": {"listen_address": 10877}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
+        ({"web": {"listen_address": "10877"}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
+        (_acme(auth={"user": ["u"], "password": CANARY}), "sources.a.auth.user: must be text, and no list or map"),
+        ({"interval": "5s"} | _acme(), "interval: unknown key; it belongs below `defaults`, or below a source"),
+        ({"metrics": {"group_by": ["nmae"]}} | _acme(), "metrics.group_by[0]: must be 'name', 'policy', "),
         ({"web": {"listen_address": "a..b:1"}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
         ({"web": {"listen_address": "a\0b:1"}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
         (_acme(ids=[1, "x"]), "sources.a.ids[1]: must be a valid integer"),
@@ -440,6 +445,21 @@ def test_a_mistake_is_told_by_its_path_in_the_file(document: Any, problem: str, 
 
     assert [told for told in problems if told.startswith(problem)]
     assert CANARY not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("document", "end"),
+    [
+        ({"web": {"listen_address": 10877}}, "none for no listening port; did you mean `:10877`?"),
+        ({"metrics": {"group_by": ["nmae"]}}, "; did you mean `name`?"),
+        ({"sources": {"a": ACME | {"vendor": "acmee"}}}, "; did you mean `acme`?"),
+        ({"log": {"level": "wran"}}, "; did you mean `warn`?"),
+    ],
+)
+def test_a_value_that_was_probably_meant_is_suggested(document: Any, end: str, tmp_path: Path) -> None:
+    (problem,) = _problems(_acme() | document, tmp_path)
+
+    assert problem.endswith(end)
 
 
 def test_a_key_below_one_of_several_kinds_is_told_by_its_path(tmp_path: Path) -> None:

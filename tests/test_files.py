@@ -1,13 +1,16 @@
 """Files that an operator names, whatever stands under the name."""
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from exporter import files, yaml_file
+from exporter import capture, files, yaml_file
 from exporter.errors import ConfigError
+from exporter.exposition import webconfig
+from exporter.healthfile import HealthFile
 from exporter.vendorkit.secret import Secret
 from exporter.vendorkit.settings import ExistingFile, Settings
 
@@ -34,6 +37,12 @@ def _kinds(folder: Path) -> dict[str, Path]:
     }
 
 
+def _web_file(folder: Path, certificate: Path) -> Path:
+    names = {"cert_file": str(certificate), "key_file": str(certificate)}
+    (folder / "web.yml").write_text(json.dumps({"tls_server_config": names}))
+    return folder / "web.yml"
+
+
 KINDS = (
     "a folder",
     "a pipe that nobody writes to",
@@ -54,6 +63,10 @@ def test_what_is_no_file_is_refused_wherever_it_is_named(kind: str, tmp_path: Pa
         Secret(file=path)
     with pytest.raises(ValueError, match=r"cannot read the file named there: |there is no such file"):
         Named.model_validate({"file": path})
+    with pytest.raises(ConfigError, match=r"tls_server_config\.cert_file: (there is no such file|cannot be read)"):
+        webconfig.check(_web_file(tmp_path, path))
+    with pytest.raises(ConfigError, match=r"cannot be read: |no capture"):
+        capture.read(path)
     if kind != "a pipe that nobody writes to":  # which reads as empty: there is nothing in it
         with pytest.raises(ConfigError, match="cannot be read: "):
             yaml_file.load(path)
@@ -88,3 +101,14 @@ def test_a_pipe_that_is_held_open_is_given_up(tmp_path: Path) -> None:
 
 def test_the_null_device_is_an_empty_file() -> None:
     assert files.read(Path("/dev/null")) == b""
+
+
+def test_a_daemon_whose_file_the_locale_cannot_spell_says_that_it_is_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    health = HealthFile(Path("/etc/\udcd0\udca1.yml"))
+
+    health.renew([])
+
+    assert health.complaint() == ""

@@ -10,6 +10,7 @@ import anyio
 import httpx
 import msgspec
 
+from exporter import files
 from exporter.errors import ExporterError, FetchError
 from exporter.vendorkit.contract import Tls
 from exporter.vendorkit.network import Network
@@ -156,19 +157,14 @@ class GrpcSender:
         options = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
         if to.plain:
             return grpc.insecure_channel(host, options, compression)
-        files = (to.ca_file, to.key_file, to.cert_file)
-        parts = [_content(file) if file else None for file in files]
+        named = (to.ca_file, to.key_file, to.cert_file)
+        parts = [files.read(Path(file)) if file else None for file in named]
         return grpc.secure_channel(host, grpc.ssl_channel_credentials(*parts), options, compression)
 
     def close(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-
-
-def _content(file: str) -> bytes:
-    with open(file, "rb") as opened:  # noqa: PTH123 the name comes from a standard variable, as text
-        return opened.read()
 
 
 def sender_for(to: Destination) -> Sender:

@@ -17,7 +17,7 @@ import bcrypt
 from anyio import CapacityLimiter, Lock, to_thread
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator, model_validator
 
-from exporter import yaml_file
+from exporter import files, yaml_file
 from exporter.errors import ConfigError
 from exporter.vendorkit.settings import Settings
 
@@ -169,14 +169,24 @@ class _Loaded:
             if self.tls.client_ca_file is not None:
                 named["client_ca_file"] = self.tls.client_ca_file
             seen.update((one, _fingerprint(one)) for one in named.values())
-            if missing := [name for name, one in named.items() if seen[one] is None]:
-                # Not cited: it may be the key itself, given where the name of its file belongs.
-                what = "there is no such file; check the path"
-                raise ConfigError(*(f"{path}: tls_server_config.{name}: {what}" for name in missing))
+            unfit = {name: why for name, one in named.items() if (why := _unfit(one))}
+            if unfit:
+                raise ConfigError(*(f"{path}: tls_server_config.{name}: {why}" for name, why in unfit.items()))
             try:
                 self.context = self.tls.context()
             except ValueError as error:
                 raise ConfigError(f"{path}: tls_server_config.{error}") from None
+
+
+def _unfit(file: Path) -> str:
+    """Returns why this can be no certificate or key; empty if it can. Not cited: its name may be the key itself."""
+    try:
+        files.check(file)
+    except FileNotFoundError:
+        return "there is no such file; check the path"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}; check the path"
+    return ""
 
 
 def check(path: Path) -> None:

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
+from exporter import files
 from exporter.errors import ConfigError, Reason, SourceUnreachable
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.connection import Connection, connect, proxy_headers
@@ -66,7 +67,10 @@ class Trust:
             self._seen, self._lost = versions, False
 
     def _versions(self) -> list[tuple[int, int, int]]:
-        stats = [file.stat() for file in (self._ca, self._cert, self._key) if file is not None]
+        named = [file for file in (self._ca, self._cert, self._key) if file is not None]
+        for file in named:
+            files.check(file)
+        stats = map(files.about, named)
         return [(stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats]
 
 
@@ -210,6 +214,7 @@ def _blamed(tls: Tls) -> list[str]:
     for name, (what, load) in loads.items():
         if (file := getattr(tls, name)) is not None:
             try:
+                files.check(file)
                 load(file)
             except OSError as error:
                 why = what if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"

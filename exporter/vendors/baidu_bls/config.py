@@ -1,6 +1,7 @@
 """What an operator can say about one region of one Baidu AI Cloud account."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import ClassVar, Literal
 
@@ -53,3 +54,9 @@ class BaiduBlsConfig(SourceConfig):
         if value <= timedelta(0):
             raise ValueError("must be longer than 0 s")
         return value
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """Yields keys whose value is legal and probably wrong, each with what is wrong and what to do."""
+        yield from super().doubts()
+        if re.match(r"https?://bls\.[^/]*\.?baidubce\.com", self.endpoint):
+            yield "endpoint", "is not the host of the Log Service's API: write https://bls-log.REGION.baidubce.com"

@@ -25,6 +25,22 @@ def test_an_endpoint_ends_before_the_documented_path() -> None:
     assert "must end before /v1/alarm" in problems_of(endpoint="https://bls-log.bj.baidubce.com/v1/")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "is_doubted"),
+    [
+        ("https://bls.bj.baidubce.com", True),
+        ("https://bls.baidubce.com", True),
+        ("https://bls-log.bj.baidubce.com", False),
+        ("https://bls-log.REGION.baidubce.com", True),
+        ("https://proxy.example/bls.bj.baidubce.com", False),
+    ],
+)
+def test_a_host_that_is_not_that_of_the_log_service_is_doubted(endpoint: str, is_doubted: bool) -> None:
+    doubts = [key for key, _ in BaiduBlsConfig.model_validate({**BASIC, "endpoint": endpoint}).doubts()]
+
+    assert doubts == (["endpoint"] if is_doubted else [])
+
+
 @pytest.mark.parametrize("key", ["open_window", "detail_interval"])
 def test_spans_are_longer_than_nothing(key: str) -> None:
     assert f"{key}\n  Value error, must be longer than 0 s" in problems_of(**{key: "0s"})
