@@ -289,9 +289,12 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The passwords that bcrypt was given."""
     passwords: list[bytes] = []
     real = bcrypt.checkpw
-    monkeypatch.setattr(
-        bcrypt, "checkpw", lambda password, hashed: passwords.append(password) or real(password, hashed)
-    )
+
+    def compare(password: bytes, hashed: bytes) -> bool:
+        passwords.append(password)
+        return real(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", compare)
     return passwords
 
 
