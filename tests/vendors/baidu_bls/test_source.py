@@ -15,8 +15,9 @@ from exporter.simulation.wire import Quirk, Request, Response
 from exporter.simulation.world import Incident, World
 from exporter.vendors.baidu_bls.simulator import TRAITS, BaiduBlsSimulator, simulator_for
 from tests.rig import Rig, expected, told
-from tests.vendors.baidu_bls.reading import NOW, Reader, RecordedNetwork, a_window
+from tests.vendors.baidu_bls.reading import NOW, Reader, a_window
 from tests.vendors.reading import backlog_in, open_in, records_in, rejected_in, unfinished_in
+from tests.vendors.recorded import BaiduBls
 
 pytestmark = pytest.mark.anyio
 
@@ -334,7 +335,7 @@ async def test_details_that_fail_cost_only_themselves_and_are_asked_for_again() 
 @pytest.mark.parametrize("alarm", [7, [], {"id": 7}, {"id": "a", "executions": "none"}])
 async def test_a_detail_that_cannot_be_read_is_invalid_and_waits_for_its_interval(alarm: Any) -> None:
     listed = {"success": True, "result": {"alarms": [{"id": "a", "triggerCondition": {"level": "WARN"}}]}}
-    network = RecordedNetwork({"ALERT": [200, listed]}, {"a": [200, {"success": True, "alarm": alarm}]})
+    network = BaiduBls({"lists": {"ALERT": [200, listed]}, "details": {"a": [200, {"success": True, "alarm": alarm}]}})
     reader = Reader(network, detail_interval="5m")
 
     found = []
