@@ -70,7 +70,7 @@ def _refuse(why: str, code: int) -> int:
 
 
 def _layers(args: argparse.Namespace) -> dict[str, Any]:
-    """Where settings come from, as `exporter.config` wants to be told."""
+    """Returns the arguments of `config.load`: the layers of the configuration."""
     flags = {name: value for name, value in vars(args).items() if name in FLAGS}
     file = flags.pop("config.file", None)
     return {"file": Path(file) if file else None, "flags": flags, "environ": os.environ}
@@ -235,7 +235,7 @@ def _healthcheck(args: argparse.Namespace) -> int:
         answer = connection.getresponse()
         body = answer.read(10_000).decode(errors="replace").strip()
     except ssl.SSLError as error:
-        # A server that turns us down for want of a client certificate is there; more it does not tell a stranger.
+        # A server that turns us down for want of a client certificate is there; it says no more to a stranger.
         if error.reason and "CERTIFICATE_REQUIRED" in error.reason:
             return OK
         return _refuse(f"unhealthy: {place}: TLS: {error.reason}", FAILED)

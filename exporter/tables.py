@@ -1,4 +1,4 @@
-"""What the commands print for a person: a table where it fits the terminal, else one thing below the other."""
+"""Output of the commands for a person: a table where it fits the terminal, else one value below the other."""
 
 import sys
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ _TABLE = {"choices": ["table", "json"], "default": "table", "help": "how to prin
 
 
 class Command(NamedTuple):
-    """What a command is for, the settings that concern it, its own arguments, and whether it takes other settings."""
+    """Purpose of a command, the settings that concern it, its own arguments, and whether it takes other settings."""
 
     text: str
     shown: Sequence[str] = ()

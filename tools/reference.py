@@ -133,7 +133,7 @@ def _vendor(vendor: Vendor) -> Iterator[str]:
 
 
 def _which(kind: type[Settings]) -> str:
-    """What tells this kind of section from the others under the same key: the one value a key of it may have."""
+    """Returns what sets this kind of section apart from others under the same key: a key that may have one value."""
     choices = ((name, get_args(field.annotation)) for name, field in kind.model_fields.items())
     return "".join(f", `{name}: {values[0]}`" for name, values in choices if len(values) == 1)
 

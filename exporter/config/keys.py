@@ -94,10 +94,10 @@ class Web(Settings):
 
 
 class Watching(Settings):
-    """How the configuration itself is read."""
+    """Reading of the configuration itself."""
 
     enable_auto_reload: bool = False
-    """Watch the file and the files it names, by their content, and reload when they change, as SIGHUP does."""
+    """Reload, as SIGHUP does, when the content of the file or of a file that it names changes."""
 
 
 class Level(StrEnum):
@@ -149,7 +149,7 @@ Pattern = Annotated[re.Pattern[str], BeforeValidator(_pattern)]
 
 
 class Owner(Settings):
-    """Who is responsible for the alerts that match."""
+    """One owner, and the alerts that are theirs."""
 
     owner: str = Field(min_length=1, max_length=128)
     """Value of the label `owner`."""
@@ -158,20 +158,20 @@ class Owner(Settings):
 
 
 class Metrics(Settings):
-    """What the metrics show."""
+    """Contents of the metrics."""
 
     group_by: Items[Grouping] = []
     """Extra labels from alerts."""
     group_limit: int = Field(default=100, ge=1)
     """Distinct label sets per family and source; the rest is summed into `other`, totals stay exact."""
     owners: list[Owner] = []
-    """Who is responsible: the label `owner` names the first that matches an alert, else `unowned`."""
+    """Owners of alerts: the label `owner` names the first one that matches an alert, else `unowned`."""
     alert_info: bool = False
     """One series per open alert, for tables and for routing each alert through Alertmanager."""
     alert_info_limit: int = Field(default=500, ge=1)
     """Per source: most severe first, then newest; the rest is counted in `vendor_alert_info_omitted`."""
     stale_after: Duration = timedelta(minutes=5)
-    """Gauges of a source that has not succeeded for so long (at least 3 intervals) are withdrawn."""
+    """Time without a successful poll, at least 3 intervals, after which the gauges of a source are withdrawn."""
 
     @field_validator("group_by")
     @classmethod
@@ -186,12 +186,12 @@ class Metrics(Settings):
 
 
 class Shard(Settings):
-    """Which part of the sources this process polls, where several share them. Every source belongs to one shard."""
+    """Division of the sources among several processes. Every source belongs to one shard."""
 
     index: int | None = Field(default=None, ge=0)
     """This shard, from 0; unset, the number at the end of the host name, as a StatefulSet gives it."""
     total: int = Field(default=1, ge=1, le=1024)
-    """How many shards share the sources, each by the same configuration."""
+    """Number of shards that share the sources, each with the same configuration."""
 
     @model_validator(mode="after")
     def _within(self) -> "Shard":
@@ -200,7 +200,7 @@ class Shard(Settings):
         return self
 
     def number(self, host: str) -> int:
-        """This shard's number; raises ValueError if neither `index` nor the host's name tells it."""
+        """Returns this shard's number; raises ValueError if neither `index` nor the host's name says it."""
         if self.index is not None or self.total == 1:
             return self.index or 0
         ordinal = re.search(r"-([0-9]+)$", host)
@@ -219,9 +219,9 @@ class Config(Settings):
     otlp: Otlp = Field(default_factory=Otlp)
     shard: Shard = Shard()
     defaults: Tuning = Tuning()
-    """What holds for every source that does not say otherwise."""
+    """Settings of every source that does not override them."""
     sources: dict[str, SourceConfig] = {}
-    """What is polled, each source under a unique name: `[a-zA-Z0-9]`, then `[a-zA-Z0-9_-]*`."""
+    """The sources to poll, each under a unique name: `[a-zA-Z0-9]`, then `[a-zA-Z0-9_-]*`."""
     _file: Path | None = PrivateAttr(None)
     _warnings: tuple[str, ...] = PrivateAttr(())
 
@@ -249,7 +249,7 @@ class Config(Settings):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is legal and probably wrong, each as `path.in.file: what; what to do`."""
+        """Settings that are legal and probably wrong, each as `path.in.file: what; what to do`."""
         return self._warnings
 
     def files(self) -> tuple[Path, ...]:

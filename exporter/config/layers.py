@@ -60,7 +60,7 @@ def load_web(*, file: Path | None, flags: Mapping[str, Any], environ: Mapping[st
 
 
 class _Layers:
-    """What the layers are read from, and what was learned in doing so."""
+    """Sources of the layers, and what was learned from reading them."""
 
     def __init__(self, file: Path | None, environ: Mapping[str, str], beneath: Mapping[str, Any]) -> None:
         self.file = file

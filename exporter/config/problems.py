@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, or probably wrong, in the operator's words, with path and origin."""
+"""Mistakes in a configuration, and probable ones, in the operator's words, with path and origin."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -51,7 +51,7 @@ Headers = Annotated[
 
 
 class Otlp(Credentials):
-    """What is pushed to an OpenTelemetry collector, or whatever else takes OTLP; needs the extra `otlp`.
+    """Pushes to an OpenTelemetry collector, or whatever else takes OTLP; needs the extra `otlp`.
 
     What is not set here is taken from OpenTelemetry's standard variables, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
     """
@@ -59,7 +59,7 @@ class Otlp(Credentials):
     endpoint: BaseUrl | None = None
     """Base URL of the receiver, as `http://collector:4318`; unset and without a variable for it, nothing is sent."""
     protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
-    """How to send; collectors listen for HTTP on port 4318 and for gRPC on port 4317."""
+    """Transport of OTLP; collectors listen for HTTP on port 4318 and for gRPC on port 4317."""
     interval: Duration = timedelta(seconds=60)
     """Time between two pushes of the metrics, and the longest pause before a push that failed is tried again."""
     headers: Headers = {}

@@ -74,7 +74,7 @@ def is_in_the_clear(url: str) -> bool:
 
 
 class Tls(Settings):
-    """How a source's TLS connection is secured."""
+    """TLS of a source's connections."""
 
     ca_file: ExistingFile | None = None
     """Certificates of the authorities to trust, PEM, instead of the built-in ones; read again when it changes."""
@@ -114,7 +114,7 @@ def _label_name(name: str) -> str:
 
 
 class Tuning(Settings):
-    """What `defaults` sets for every source and any source may set for itself."""
+    """Settings of every source, which any source may override."""
 
     interval: Duration = timedelta(seconds=60)
     """Poll period. The first poll comes after a jitter of at most this and at most 10 s."""
@@ -150,10 +150,10 @@ class Tuning(Settings):
 
 
 class SourceConfig(Tuning):
-    """What an operator can say about one source of any vendor; each vendor's configuration extends it."""
+    """Settings of one source of any vendor; each vendor's configuration extends them."""
 
     vendor: str
-    """Which vendor this source is of."""
+    """Vendor of this source."""
     endpoint: BaseUrl
     """Base URL, http or https; it ends before the vendor's documented path."""
     tls: Tls = Tls()
@@ -168,7 +168,7 @@ class SourceConfig(Tuning):
     """Secrets that name an account; all others only open it."""
 
     def is_same_account(self, other: "SourceConfig") -> bool:
-        """Whether what was counted by this configuration can go on by the other one."""
+        """Returns whether counters that began with this configuration can go on with the other one."""
         return type(self) is type(other) and self._account() == other._account()
 
     def _account(self) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        """Whether the configuration says the same: a file that was rotated is still the same setting."""
+        """Returns whether the configuration says the same: a file that was rotated is still the same setting."""
         return isinstance(other, Secret) and (self.file, self.file or self._value) == (
             other.file,
             other.file or other._value,

@@ -1,4 +1,4 @@
-"""What an operator can say about one region of one Baidu AI Cloud account."""
+"""Settings of one region of one Baidu AI Cloud account."""
 
 import re
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ class BaiduBlsConfig(SourceConfig):
     vendor: Literal["baidu_bls"]
     """Baidu AI Cloud, Log Service (BLS)."""
     auth: BaiduBlsAuth
-    """How to be let in."""
+    """Credentials."""
     open_window: Duration = timedelta(days=90)
-    """How far back records are listed by the start of their alarm, in every poll; the API's own default is 30 days."""
+    """Age up to which records are listed, by the start of their alarm; the API's own default is 30 days."""
     id_parameter: Literal["auto", "id", "alarmId"] = "auto"
     """Name of the query parameter of DescribeAlarmRecord: the manual says `id`, the vendor's SDKs send `alarmId`;
     `auto` begins with `id` and keeps what is answered."""
     detail_interval: Duration = timedelta(minutes=5)
-    """How often the executions of an open alarm are read; also how long after its end they are read once more."""
+    """Time between two readings of an open alarm's executions, and from its end to the last one."""
 
     HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"detail_interval", "id_parameter"}
     WHO: ClassVar[frozenset[str]] = frozenset({"access_key"})

@@ -1,4 +1,4 @@
-"""What an operator can say about one BlueKing Monitor."""
+"""Settings of one BlueKing Monitor."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Api(StrEnum):
 
 
 class BluekingAuth(Credentials):
-    """Who asks: an application, and for ESB a user it speaks for."""
+    """Credentials of an application, and for ESB of a user it speaks for."""
 
     app_code: str = ""
     """Code of the application, from the BlueKing developer centre."""
@@ -37,7 +37,7 @@ class BluekingAuth(Credentials):
     """Token that stands for application and user; it is then sent alone."""
 
     def problems(self, api: Api) -> Iterator[InitErrorDetails]:
-        """What is missing or too much to be let in this way."""
+        """Yields credentials that are missing or exclude each other."""
         identities = sum(map(bool, (self.username, self.token, self.access_token)))
         if identities > 1:
             yield _problem("username, token and access_token exclude each other: keep one of them")
@@ -74,7 +74,7 @@ class BluekingConfig(SourceConfig):
     notices: bool = True
     """Read notices and their failures from the handling records."""
     detail_interval: Duration = timedelta(hours=6)
-    """How often the flow log of an open alert is read that shows no sign of having grown."""
+    """Time between two readings of an open alert's flow log that shows no sign of having grown."""
 
     HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"detail_interval", "operations", "notices"}
 

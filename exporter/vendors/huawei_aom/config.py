@@ -1,4 +1,4 @@
-"""What an operator can say about one Huawei Cloud AOM project."""
+"""Settings of one Huawei Cloud AOM project."""
 
 import re
 from datetime import timedelta
@@ -94,15 +94,15 @@ class HuaweiAomConfig(SourceConfig):
     vendor: Literal["huawei_aom"] = "huawei_aom"
     """Huawei Cloud AOM."""
     auth: Annotated[AkSk | Token | Password, Field(discriminator="method"), BeforeValidator(_with_method)]
-    """How to be let in; `method` is `aksk` unless it says `token` or `password`."""
+    """Credentials; `method` is `aksk` unless it says `token` or `password`."""
     project_id: Id
     """Project whose alarms are read, 32 hex digits; each region of an account has its own."""
     enterprise_project_id: Id | None = None
     """Only alarms of one enterprise project: its id, `"0"` for the default one, `all_granted_eps` for all granted."""
     open_window: Duration = timedelta(days=15)
-    """How far back active alarms are looked for: as long as alarms live, at most 31 days."""
+    """Age up to which active alarms are looked for, at most 31 days: longer than any alarm stays open."""
     notices: bool = True
-    """Read who was told, and whether that failed: one call per new alarm."""
+    """Read notices and their failures: one call per new alarm."""
     notice_recheck: Duration = timedelta(minutes=15)
     """How long after an alarm was first seen, and first seen ended, results of its notices are asked for: at once,
     after about 1, 2, 4 and 8 minutes, and when this time is over."""

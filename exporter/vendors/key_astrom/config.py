@@ -1,4 +1,4 @@
-"""What an operator can say about one Key-ASTROM environment."""
+"""Settings of one Key-ASTROM environment."""
 
 import re
 from datetime import timedelta
@@ -12,7 +12,7 @@ from exporter.vendorkit.settings import Duration
 
 
 class KeyAstromAuth(Credentials):
-    """How to be let in."""
+    """Credentials."""
 
     api_token: Secret
     """Access token with the scope `events.read`, and `problems.read` where `problems` is on."""
@@ -24,11 +24,11 @@ class KeyAstromConfig(SourceConfig):
     vendor: Literal["key_astrom"]
     """Key-ASTROM."""
     auth: KeyAstromAuth
-    """How to be let in."""
+    """Credentials."""
     lookback: Duration = timedelta(hours=6)
-    """How far before the start the first window reaches."""
+    """Length of the first window, before the start."""
     open_window: Duration = timedelta(days=30)
-    """How far back open events are looked for, in every poll."""
+    """Age up to which open events are looked for, in every poll."""
     event_selector: str = ""
     """Only events that match, in the words of the API's `eventSelector`; without a `status` criterion."""
     entity_selector: str = Field(default="", max_length=10_000)
