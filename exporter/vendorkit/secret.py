@@ -186,17 +186,12 @@ class Credentials(Settings):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         described = handler.resolve_ref_schema(handler(schema))
-        required = described.get("required", [])
         for name in cls.secret_names():
             described["properties"][f"{name}_file"] = {
                 "type": "string",
                 "description": f"File that holds `{name}`; read again when it changes.",
             }
-            if name in required:
-                required.remove(name)
-                described.setdefault("allOf", []).append(
-                    {"oneOf": [{"required": [name]}, {"required": [f"{name}_file"]}]}
-                )
+            described.setdefault("allOf", []).append({"not": {"required": [name, f"{name}_file"]}})
         return described
 
 
