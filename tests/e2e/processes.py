@@ -51,7 +51,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(folder: Path, name: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(folder: Path, name: str, *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives as long as the block; its log is part of any failure."""
     log = folder / f"{name}.log"
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
