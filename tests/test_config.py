@@ -375,7 +375,7 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
             "sources.a.auth.password: is given twice, inline and as a file: keep one of the two",
         ),
         (
-            _acme(auth={"user": "u", "password_file": "/nonexistent"}),
+            _acme(auth={"user": "u", "password_file": "/nonexistent/file"}),
             "sources.a.auth.password_file: cannot read the file named there: No such file or directory",
         ),
         (_acme(auth={"user": "u", "password": 123456}), "sources.a.auth.password: must be text; put it in quotes"),
@@ -398,11 +398,14 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         (_acme(endpoint="ftp://x"), "sources.a.endpoint: URL scheme should be 'http' or 'https'"),
         (_acme(endpoint=f"http://u:{CANARY}@x"), "sources.a.endpoint: "),
         (
-            _acme(tls={"ca_file": "/nonexistent"}),
+            _acme(tls={"ca_file": "/nonexistent/file"}),
             "sources.a.tls.ca_file: there is no such file; check the path",
         ),
         (_acme(tls={"ca_file": False}), "sources.a.tls.ca_file: must be the path of a file"),
-        ({"web": {"config_file": "/nonexistent"}} | _acme(), "web.config_file: there is no such file; check the path"),
+        (
+            {"web": {"config_file": "/nonexistent/file"}} | _acme(),
+            "web.config_file: there is no such file; check the path",
+        ),
         ({"defaults": {"interval": -1}} | _acme(), "defaults.interval: a duration is not negative"),
         ({"defaults": {"endpoint": "http://x"}} | _acme(), "defaults.endpoint: unknown key; "),
         ({"metrics": {"group_by": ["name", "host"]}} | _acme(), "metrics.group_by[1]: must be 'name', 'policy', "),
@@ -693,7 +696,13 @@ def test_no_secret_of_any_vendor_is_ever_shown_in_an_error(vendor: str, secret: 
     file = tmp_path / "config.yml"
     told = []
     for value in (CANARY, [CANARY], {"a": CANARY}, {CANARY: 1}):
-        for extra in ({}, {f"{secret}_file": "/nonexistent"}, {"method": "password"}, {"method": "token"}, {"x": 1}):
+        for extra in (
+            {},
+            {f"{secret}_file": "/nonexistent/file"},
+            {"method": "password"},
+            {"method": "token"},
+            {"x": 1},
+        ):
             source = {"vendor": vendor, "endpoint": "x", "auth": {secret: value, **extra}}
             file.write_text(json.dumps({"sources": {"a": source}}))
             with pytest.raises(ConfigError) as caught:
