@@ -46,7 +46,7 @@ def test_promtool_accepts_the_example_scrape_configuration_and_the_rules_it_name
 )
 def test_the_example_alertmanager_routes_by_owner(labels: str, receiver: str) -> None:
     example = DEPLOY / "alertmanager" / "alertmanager.yaml"
-    command = [program("amtool"), "config", "routes", "test", f"--config.file={example}", *labels.split()]
+    command = [str(program("amtool")), "config", "routes", "test", f"--config.file={example}", *labels.split()]
 
     done = subprocess.run(command, capture_output=True, text=True)
 

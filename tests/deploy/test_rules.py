@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,8 +25,7 @@ from tests.deploy.queries import (
 from tests.programs import program
 
 sys.path.insert(0, str(ROOT / "deploy"))
-
-from rules import generate
+generate: Any = import_module("rules.generate")
 
 ALERTS = alerts()
 VENDORS = ("BlueKing", "Huawei AOM", "Key-ASTROM", "Baidu BLS")
