@@ -28,6 +28,7 @@ soak: .venv/.dev
 # Writes the generated pages of docs/ and the generated parts of deploy/.
 docs: .venv/.dev
 	$(BIN)/python -m tools.reference --write
+	$(BIN)/python deploy/rules/generate.py
 	$(BIN)/python deploy/dashboards/generate.py
 	$(BIN)/python deploy/helm/generate.py
 	$(BIN)/python .ci/address
