@@ -91,7 +91,11 @@ def _zsh(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
         return " ".join(each for action in _actions(parser) for each in spec(action))
 
     commands = " ".join(f"'{name}:{command.text}'" for name, command in COMMANDS.items())
-    cases = (f"    {name}) _arguments {arguments(parser)} ;;" for name, parser in parsers.items() if name)
+    cases = (
+        f"    {name}) _arguments '1:command:({name})' {arguments(parser)} ;;"
+        for name, parser in parsers.items()
+        if name
+    )
     return "\n".join(
         [
             f"#compdef {NAME}",
