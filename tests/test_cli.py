@@ -214,7 +214,7 @@ def test_bash_completes_commands_flags_and_values(line: str, offered: set[str], 
 
 
 def _fish(line: str, script: Path, wanted: str) -> str:
-    return f"source {script}; complete -C {shlex.quote(line)} | string match {shlex.quote(wanted + '*')}"
+    return f"source {script}; complete -C {shlex.quote(line)} | string match -- {shlex.quote(wanted + '*')}"
 
 
 def _zsh(line: str, script: Path, wanted: str) -> str:
