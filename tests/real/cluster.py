@@ -48,11 +48,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(log: Path, *command: str | Path) -> Iterator[None]:
+def running(log: Path, *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=output)
         try:
-            yield
+            yield process
         finally:
             process.kill()
             process.wait()
@@ -94,13 +94,14 @@ def cluster(folder: Path) -> Iterator[Cluster]:
                 "--unsafe-no-fsync",
             )
         )
-        stack.enter_context(
+        server = stack.enter_context(
             running(
                 folder / "apiserver.log",
                 apiserver,
                 f"--etcd-servers={urls[0]}",
                 "--bind-address=127.0.0.1",
                 "--advertise-address=127.0.0.1",
+                "--endpoint-reconciler-type=none",  # others would refuse loopback
                 f"--secure-port={port}",
                 f"--cert-dir={folder / 'certificates'}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
@@ -122,7 +123,8 @@ def cluster(folder: Path) -> Iterator[Cluster]:
                 timeout=30,
             )
         )
-        wait_until(lambda: is_ready(http), 120, every=0.5)
+        wait_until(lambda: is_ready(http) or server.poll() is not None, 120, every=0.5)
+        assert server.poll() is None, (folder / "apiserver.log").read_text()[-2000:]
         for kind, version in CUSTOM.items():
             defined = http.post(
                 "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", json=definition(kind, version)
