@@ -32,6 +32,8 @@ def test_pint_finds_nothing_wrong_with_the_rules(tmp_path: Path) -> None:
     for file in RULES.glob("*.yaml"):
         shutil.copy(file, tmp_path)
 
-    said = run("pint", "--offline", "--no-color", "lint", "--fail-on=info", ".", cwd=tmp_path)
+    # Groups read what others have recorded: at worst it is one evaluation old.
+    options = ("--offline", "--no-color", "--disabled=rule/dependency")
+    said = run("pint", *options, "lint", "--min-severity=info", "--fail-on=info", ".", cwd=tmp_path)
 
     print(f"pint: {said.strip().splitlines()[-1]}")
