@@ -25,7 +25,7 @@ def test_prometheus_3_finds_nothing_wrong_with_the_rules() -> None:
 
 
 def without_annotations(node: Any) -> Any:
-    """Return rules or cases without texts, whose figures differ a little: ranges of Prometheus 3 are open to the left."""
+    """Return rules or cases without texts, whose figures differ a little: ranges of Prometheus 3 are left-open."""
     if isinstance(node, list):
         return [without_annotations(each) for each in node]
     if isinstance(node, dict):
