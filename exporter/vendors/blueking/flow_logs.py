@@ -80,6 +80,8 @@ class FlowLogs:
     def _note(self, actions: Iterable[ActionRow]) -> None:
         """Notes when something was last done about an alert; of notices only their beginning is in its log."""
         for row in actions:
+            if row.signal == "collect":
+                continue  # it names all alerts of a storm, and tells their logs nothing
             stamps = [row.create_time] if row.action_plugin_type == "notice" else [row.create_time, row.end_time]
             newest = max(map(seconds_of, stamps))
             for alert in row.alert_id if isinstance(row.alert_id, list) else [row.alert_id]:
