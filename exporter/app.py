@@ -79,7 +79,7 @@ class Daemon:
         self._descriptors = descriptors()
 
     def port(self) -> Port | None:
-        """The port that serves what this daemon knows; None where none is wanted.
+        """Returns the port that serves what this daemon knows; None where none is wanted.
 
         Raises:
             ConfigError: the web configuration file is wrong.
@@ -354,7 +354,7 @@ def _log_warnings(config: Config, known: Sequence[str] = ()) -> None:
 
 
 def of_this_shard(config: Config) -> Config:
-    """The configuration with the sources that this process polls; raises ConfigError if it cannot tell its number."""
+    """Returns the configuration with this process's sources; raises ConfigError if its shard number is unknown."""
     try:
         number = config.shard.number(socket.gethostname())
     except ValueError as error:

@@ -33,7 +33,7 @@ HISTORY = timedelta(minutes=20)
 def simulators(
     seed: int, speed: float, now: datetime, pace: Pace = DEMO_PACE, history: timedelta = HISTORY
 ) -> list[Simulator]:
-    """One simulator per vendor, each over a world of its own that has lived for a while."""
+    """Returns one simulator per vendor, each over a world of its own that has lived for a while."""
     found = []
     for place, name in enumerate(sorted(load_all())):
         module = import_module(f"exporter.vendors.{name}.simulator")
@@ -44,7 +44,7 @@ def simulators(
 
 
 def settings_for(found: list[Simulator], url: str) -> dict[str, Any]:
-    """The configuration that polls these simulators."""
+    """Returns the configuration that polls these simulators."""
     return {
         "defaults": {"interval": DEMO_INTERVAL, "timeout": "4s", "max_requests_per_second": DEMO_RATE},
         "sources": {f"demo-{each.vendor.replace('_', '-')}": each.settings(url) for each in found},

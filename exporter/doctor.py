@@ -65,7 +65,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_well(self) -> bool:
-        """Whether no step failed."""
+        """Returns whether no step failed."""
         return all(step.result is not Result.FAILED for step in self.steps)
 
 
@@ -112,7 +112,7 @@ class Witness(httpx.AsyncBaseTransport):
 
 
 def _step_of(error: FetchError) -> str:
-    """The step that a failure without an answer belongs to; "" where a connection stood."""
+    """Returns the step that a failure without an answer belongs to; "" where a connection stood."""
     if error.reason is Reason.TLS:
         return "tls"
     causes: list[BaseException] = []
@@ -232,7 +232,7 @@ async def diagnosed(
 
 
 def _looking_only(config: SourceConfig) -> SourceConfig:
-    """The source as it is read by a poll that only looks."""
+    """Returns the source as it is read by a poll that only looks."""
     return config.model_copy(
         update={
             "first_poll": FirstPoll.BACKFILL,
@@ -246,7 +246,7 @@ def _looking_only(config: SourceConfig) -> SourceConfig:
 
 
 def _apis(vendor: Vendor, config: SourceConfig) -> list[str]:
-    """The endpoints that this source uses, the token first, since all others need it."""
+    """Returns the endpoints that this source uses, the token first, since all others need it."""
     used = vendor.requests_per_day(config, Load(open=1, new_per_day=1))
     return sorted(used, key=lambda endpoint: (endpoint != "create_token", vendor.endpoints.index(endpoint)))
 
@@ -339,7 +339,7 @@ def _skipped(name: str, note: str = "") -> Step:
 
 
 def _failed_step(reason: Reason, attempts: Sequence[Attempt]) -> str:
-    """The step at which a poll ended."""
+    """Returns the step at which a poll ended."""
     last = attempts[-1] if attempts else None
     if reason in (Reason.AUTH, Reason.CLOCK_SKEW):
         return "auth"

@@ -82,11 +82,11 @@ class FetchError(ExporterError):
         self.retry_after = retry_after
 
     def saying(self, message: str) -> Self:
-        """The same error in other words."""
+        """Returns the same error in other words."""
         return type(self)(message, reason=self.reason, repeat=self.repeat, retry_after=self.retry_after)
 
     def bare(self) -> Self:
-        """Itself without what it comes from, whose frames hold the whole answer for as long as they are kept."""
+        """Returns itself without its causes, whose frames would keep the whole answer in memory."""
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
 

@@ -35,7 +35,7 @@ class Watcher:
         self._known = self._seen = contents_of(named())
 
     def has_changed(self) -> bool:
-        """Whether there is a change that the last look found as well; it is known from now on."""
+        """Returns whether there is a change that the last look found as well; it is known from now on."""
         before, self._seen = self._seen, contents_of(self._named())
         if self._seen == self._known or self._seen != before:
             return False

@@ -25,7 +25,7 @@ CLOSE_SECONDS = 1.0
 
 
 def own_now() -> datetime:
-    """Our own clock."""
+    """Returns our own clock."""
     return datetime.now(UTC)
 
 
@@ -170,7 +170,7 @@ class Fleet:
 
 
 def problems_of(config: Config) -> list[str]:
-    """The problems of sources that only show when their connections are set up, by path."""
+    """Returns the problems of sources that only show when their connections are set up, by path."""
     problems: list[str] = []
     for name, source in config.sources.items():
         try:

@@ -68,9 +68,9 @@ class HealthFile:
             return "the health file was left before this machine was started"
         if age > LATE_SECONDS:
             return f"the exporter has not renewed its health file for {age:.0f} s"
-        return f"the poll loop does not turn: {', '.join(stuck.splitlines())}" if stuck else ""
+        return f"the poll loop is stuck: {', '.join(stuck.splitlines())}" if stuck else ""
 
 
 def _now() -> float:
-    """Seconds since the machine was started: the same for all its processes, and set by nobody."""
+    """Returns seconds since the machine was started: the same for all its processes, and set by nobody."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)

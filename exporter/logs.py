@@ -98,7 +98,7 @@ _handler: logging.Handler = logging.NullHandler()
 
 
 def dropped() -> int:
-    """Lines that were dropped so far."""
+    """Returns lines that were dropped so far."""
     return writer.dropped
 
 
@@ -147,7 +147,7 @@ def setup(level: str, format: str) -> None:  # noqa: A002 it is the name of the 
 
 
 def without_secrets(text: str) -> str:
-    """The text with every secret in use, as it is or percent-encoded or in base64, replaced by `***`."""
+    """Returns the text with every secret in use, as it is or percent-encoded or in base64, replaced by `***`."""
     pattern = _pattern_for(frozenset(known_values()))
     return pattern.sub("***", text) if pattern else text
 
@@ -160,7 +160,7 @@ def _pattern_for(secrets: frozenset[str]) -> re.Pattern[str] | None:
 
 
 def _written(form: str) -> str:
-    """A pattern for the text however often it was put in quotes: each time adds backslashes."""
+    """Returns a pattern for the text however often it was put in quotes: each time adds backslashes."""
     return "".join(r"\\+" if char == "\\" else rf"\\*{char}" if char in "\"'" else re.escape(char) for char in form)
 
 

@@ -30,7 +30,7 @@ class PollReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def blind_in(self) -> tuple[str, Reason] | None:
-        """An endpoint of which every detail call failed, and why; None where there is none."""
+        """Returns an endpoint of which every detail call failed, and why; None where there is none."""
         for endpoint, detailed in self.details.items():
             if detailed.reason is not None and not detailed.answered:
                 return endpoint, detailed.reason
@@ -38,7 +38,7 @@ class PollReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the poll succeeded and can see all that it asked for."""
+        """Returns whether the poll succeeded and can see all that it asked for."""
         return self.up and self.blind_in is None
 
 

@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 
 def shard_of(source: str, total: int) -> int:
-    """The one shard, of 0 to `total` - 1, that polls this source: the one that bids highest for its name."""
+    """Returns the one shard, of 0 to `total` - 1, that polls this source: the one that bids highest for its name."""
     return max(range(total), key=lambda shard: (_bid(source, shard), shard))
 
 

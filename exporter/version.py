@@ -8,7 +8,7 @@ NAME = "vendor-alert-exporter"
 
 
 def version() -> str:
-    """The version of the installed package; `unknown` when it runs from plain files."""
+    """Returns the version of the installed package; `unknown` when it runs from plain files."""
     try:
         return distribution(NAME).version
     except PackageNotFoundError:
@@ -16,7 +16,7 @@ def version() -> str:
 
 
 def revision() -> str:
-    """The commit it was built from: as the image says, or as the package does if installed from git; else `unknown`."""
+    """Returns the commit it was built from, by the image or by a package installed from git; else `unknown`."""
     if said := os.environ.get("VENDOR_ALERT_EXPORTER_REVISION"):
         return said
     try:

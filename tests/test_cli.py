@@ -547,7 +547,7 @@ def test_without_a_port_the_daemon_tells_by_a_file(file: Path, capsys: pytest.Ca
     ended = main(["healthcheck", f"--config.file={file}"])
 
     assert (absent, well, stuck, ended) == (1, 0, 1, 1)
-    assert "the poll loop does not turn: aom-prod" in capsys.readouterr().err
+    assert "the poll loop is stuck: aom-prod" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module_and_shows_no_traceback(file: Path) -> None:

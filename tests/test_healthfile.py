@@ -37,7 +37,7 @@ def test_no_clock_that_can_be_set_makes_it_unhealthy(folder: Path, clock: int) -
     [file] = folder.iterdir()
     os.utime(file, (clock, clock))
 
-    assert health.complaint() == "the poll loop does not turn: a"
+    assert health.complaint() == "the poll loop is stuck: a"
 
 
 def test_a_name_that_the_locale_cannot_spell_is_a_name(folder: Path) -> None:

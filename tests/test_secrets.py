@@ -431,7 +431,7 @@ def test_the_running_process_shows_no_secret(tmp_path: Path, capfd: pytest.Captu
         for path in ("/", "/metrics", "/-/healthy", f"/{quote(canary('user'))}"):
             answers += [http.get(running.url + path, auth=auth) for auth in (ann, ("ann", canary("proxy")))]
         until(lambda: running.told().count("the old configuration stays") == 2)
-        until(lambda: "became bad" in running.told())
+        until(lambda: "is invalid, the last" in running.told())
         process = Path(f"/proc/{running.process.pid}")
         # Its environment and its memory hold secrets, and are for the same user only.
         titles = [process.joinpath(name).read_text() for name in ("cmdline", "comm", "status")]

@@ -1,1 +1,1 @@
-"""How we tell: every metric in one table, and the web server that shows it."""
+"""Exposition: every metric in one table, the formats it is written in, and the web server."""

@@ -33,7 +33,7 @@ OUTCOMES = ("new", "changed", "duplicate", "baseline", "invalid")
 
 
 class ExporterState(msgspec.Struct, frozen=True):
-    """What is known of the exporter itself."""
+    """The state of the exporter itself."""
 
     version: str
     revision: str
@@ -43,12 +43,12 @@ class ExporterState(msgspec.Struct, frozen=True):
 
 
 def exporter_state(snapshot: Snapshot, *, version: str, revision: str) -> ExporterState:
-    """Returns what a snapshot says of the exporter itself."""
+    """Returns the exporter's own state in a snapshot."""
     return ExporterState(version, revision, snapshot.reload, snapshot.deliveries, snapshot.log_lines_dropped)
 
 
 def added(one: Value, other: Value) -> Value:
-    """The sum of two values that fall on the same labels."""
+    """Returns the sum of two values with the same labels."""
     if isinstance(one, Histogram) and isinstance(other, Histogram):
         counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
         return Histogram(one.bounds, counts, one.total + other.total)
@@ -56,18 +56,18 @@ def added(one: Value, other: Value) -> Value:
 
 
 def least(one: Value, other: Value) -> Value:
-    """The smaller of two values that fall on the same labels."""
+    """Returns the smaller of two values with the same labels."""
     return min(one, other)  # type: ignore[type-var]  # used for numbers only
 
 
 class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
     """A metric family; `samples` reads its rows from the state of a source, or of the exporter.
 
-    `labels` follow on `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well, an `owned`
-    one the label `owner` where owners are configured: rows too short for them have "" there. `needs` is what a source
-    must be able to supply. `perishable` families describe the present: of a stale source they have the rows `if_stale`,
-    mostly none. `merge` unites rows whose labels became equal by being cut. `unit` is in the notation of UCUM, as
-    OpenTelemetry uses it, and never `1`: receivers would append `_ratio`.
+    `labels` come after `source` and `vendor`. A `grouped` family carries the labels of `group_by` as well, an `owned`
+    one the label `owner` where owners are configured; shorter rows have "" there. `needs` is what a source
+    must be able to supply. `perishable` families describe the present: if the source is stale they have the rows
+    `if_stale`, usually none. `merge` combines rows whose labels became equal when cut. `unit` is in UCUM notation, as
+    in OpenTelemetry, and never `1`: receivers would append `_ratio`.
     """
 
     name: str
@@ -85,17 +85,17 @@ class Family(msgspec.Struct, Generic[Of], frozen=True, kw_only=True):
 
 
 def stale_at(state: SourceState) -> float:
-    """When what is known of open alerts becomes too old to be shown, by the monotonic clock."""
+    """Returns when the source's open alerts become too old to show, by the monotonic clock."""
     return math.inf if state.succeeded is None else state.succeeded + state.stale_after_seconds
 
 
 def is_stale(state: SourceState, now: float) -> bool:
-    """Whether the source has not succeeded for so long that its gauges about alerts are withdrawn."""
+    """Returns whether the last success is so old that the source's alert gauges are withdrawn."""
     return now >= stale_at(state)
 
 
 def samples_of(family: Family[SourceState], state: SourceState, *, stale: bool) -> Iterable[Sample]:
-    """The family's rows of one source; none where the source cannot supply them, knows nothing yet or is stale."""
+    """Returns the family's rows for one source; none where it cannot supply them, has not succeeded yet or is stale."""
     if family.needs is not None and family.needs not in state.facts:
         return ()
     return family.if_stale if family.perishable and stale else family.samples(state)
@@ -105,26 +105,26 @@ Alerts = Callable[[AlertCounts, LabelSets], Iterable[Sample]]
 
 
 def _once_known(rows: Alerts) -> Callable[[SourceState], Iterable[Sample]]:
-    """Rows from the first success on: before, nothing is known, which is not the same as nothing open."""
+    """Returns rows only after the first success: until then, unknown is not the same as none open."""
     return lambda state: () if state.alerts is None else rows(state.alerts, state.label_sets)
 
 
 def _with_zeros(counts: Mapping[Labels, Value] | None, *closed: Iterable[str], zero: Value = 0) -> Iterator[Sample]:
-    """The counts, and a zero for every combination of the closed label sets that has none; nothing if not known."""
+    """Yields the counts, with a zero for every other combination of the closed label sets; nothing if unknown."""
     if counts is None:
         return
     yield from counts.items()
     yield from ((labels, zero) for labels in product(*closed) if labels not in counts)
 
 
-# Severities that no table has, and that an alert may have all the same.
+# Severities outside every vendor's table that an alert may still have.
 _UNKNOWN = (Severity.UNKNOWN,)
 
 
 def _for_each_owner(
     counts: Mapping[Labels, Value] | None, state: SourceState, more: Iterable[Severity] = ()
 ) -> Iterator[Sample]:
-    """The counts, and a zero for every severity, and of every owner where alerts have owners."""
+    """Returns the counts, with a zero for every other severity, per owner where alerts have owners."""
     severities = dict.fromkeys((*state.label_sets.severities, *more))
     if not state.owners:
         return _with_zeros(counts, severities)
@@ -144,7 +144,7 @@ def _by_label(values: Mapping[Name, Value]) -> Iterator[Sample]:
 
 
 def _kinds(state: SourceState) -> list[Kind]:
-    """The kinds of records the source can have."""
+    """Returns the kinds of records the source can supply."""
     facts = {
         Kind.OPERATION: {Fact.OPERATIONS, Fact.CONVERGENCES},
         Kind.NOTICE: {Fact.NOTICES, Fact.SUPPRESSED_NOTICES},
@@ -183,8 +183,8 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         owned=True,
         needs=Fact.SUPPRESSED,
         perishable=True,
-        help="Open alerts that are shielded, under maintenance, or whose notices are suppressed. Key-ASTROM's events "
-        "that only raise no problem are none of them.",
+        help="Open alerts that are shielded, under maintenance, or whose notices are suppressed. Key-ASTROM events "
+        "that merely raise no problem are not among them.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.suppressed, sets.severities)),
     ),
     Family(
@@ -285,7 +285,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         owned=True,
         needs=Fact.CONVERGENCES,
         help="Times the vendor was seen to fold further anomalies into an open alert. A lower bound with BlueKing, "
-        "which shows the newest two of adjacent rows of its flow log: at most two of an alert in a poll.",
+        "whose flow log shows only the newest two of adjacent rows: at most two per alert and poll.",
         samples=_once_known(lambda counts, _: _with_zeros(counts.convergences)),
     ),
     Family(
@@ -294,7 +294,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{anomaly}",
         owned=True,
         needs=Fact.CONVERGENCES,
-        help="Anomalies that the vendor folded into open alerts; a lower bound where that of convergences is one.",
+        help="Anomalies that the vendor folded into open alerts; a lower bound where convergences are.",
         samples=_once_known(lambda counts, _: _with_zeros(counts.converged_anomalies)),
     ),
     Family(
@@ -304,7 +304,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         labels=("channel",),
         owned=True,
         needs=Fact.NOTICES,
-        help="Notices the vendor attempted to send, failed ones and summaries of folded ones included, by channel.",
+        help="Notices the vendor attempted to send, including failed ones and summaries of folded ones, by channel.",
         samples=_once_known(lambda counts, sets: _with_zeros(counts.notices, sets.channels)),
     ),
     Family(
@@ -314,7 +314,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         labels=("channel", "reason"),
         owned=True,
         needs=Fact.NOTICES,
-        help="Notices that did not reach everybody they were meant for, by channel and reason.",
+        help="Notices that did not reach every recipient, by channel and reason.",
         samples=_once_known(
             lambda counts, sets: _with_zeros(counts.notice_failures, sets.channels, sets.failure_reasons)
         ),
@@ -335,7 +335,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         labels=("severity", "key", "name", "policy", "resource_type", "namespace"),
         owned=True,
         perishable=True,
-        help="Always 1, one series for each open alert, gone when it closes; only with metrics.alert_info.",
+        help="Always 1, one series for each open alert until it closes; only with metrics.alert_info.",
         samples=_once_known(lambda counts, _: ((labels, 1) for labels in counts.info or ())),
         merge=least,
     ),
@@ -344,7 +344,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         unit="{alert}",
         owned=True,
         perishable=True,
-        help="Open alerts without a series in vendor_alert_info because there are more than alert_info_limit.",
+        help="Open alerts without a series in vendor_alert_info because of alert_info_limit.",
         samples=_once_known(lambda counts, _: () if counts.info is None else _with_zeros(counts.info_omitted)),
     ),
     Family(
@@ -367,7 +367,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_last_success_timestamp_seconds",
         unit="s",
-        help="Unix time of the last poll of the source that succeeded; 0 before the first.",
+        help="Unix time of the last successful poll of the source; 0 before the first.",
         samples=lambda state: _alone(state.last_success.timestamp() if state.last_success else 0),
     ),
     Family(
@@ -379,14 +379,14 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_last_poll_duration_seconds",
         unit="s",
-        help="Duration of the last poll of the source, waiting included.",
+        help="Duration of the last poll of the source, including waiting.",
         samples=lambda state: _alone(state.last_poll_seconds),
     ),
     Family(
         name="vendor_source_polls_total",
         kind="counter",
         unit="{poll}",
-        help="Polls of the source, failed ones included.",
+        help="Polls of the source, including failed ones.",
         samples=lambda state: _alone(state.polls),
     ),
     Family(
@@ -401,7 +401,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         name="vendor_source_partial_polls_total",
         kind="counter",
         unit="{poll}",
-        help="Polls that succeeded although detail calls failed or were put off, or a list was truncated.",
+        help="Polls that succeeded although detail calls failed or were deferred, or a list was truncated.",
         samples=lambda state: _alone(state.partial_polls),
     ),
     Family(
@@ -409,7 +409,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{request}",
         labels=("endpoint", "code"),
-        help="HTTP requests sent to the vendor, pages, retries and token calls included; code is the status, or error.",
+        help="HTTP requests to the vendor, including pages, retries and token calls; code is the status, or error.",
         samples=lambda state: state.requests.items(),
     ),
     Family(
@@ -432,7 +432,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         name="vendor_source_tracked_records",
         unit="{record}",
         labels=("kind",),
-        help="Records remembered so that none is counted twice.",
+        help="Records remembered so that each is counted only once.",
         samples=lambda state: _by_label(dict.fromkeys(_kinds(state), 0) | dict(state.tracked)),
     ),
     Family(
@@ -440,19 +440,19 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{record}",
         labels=("kind",),
-        help="Records forgotten because there were more than max_records.",
+        help="Records forgotten because of max_records.",
         samples=lambda state: _by_label(dict.fromkeys(_kinds(state), 0) | dict(state.evicted)),
     ),
     Family(
         name="vendor_source_tracked_records_limit",
         unit="{record}",
-        help="Most records that are remembered (max_records); open alerts are never forgotten.",
+        help="Maximum number of records remembered (max_records); open alerts are never forgotten.",
         samples=lambda state: _alone(state.records_limit),
     ),
     Family(
         name="vendor_source_detail_backlog",
         unit="{alert}",
-        help="Alerts whose detail call waits for a later poll.",
+        help="Alerts waiting for a later poll to call for their details.",
         samples=lambda state: _alone(state.backlog),
     ),
     Family(
@@ -460,14 +460,14 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{call}",
         labels=("endpoint", "reason"),
-        help="Calls for the details of single alerts that ended without an answer, by reason.",
+        help="Calls for the details of single alerts that failed, by reason.",
         samples=lambda state: _with_zeros(state.detail_failures, state.details, Reason),
     ),
     Family(
         name="vendor_source_details_up",
         unit="{endpoint}",
         labels=("endpoint",),
-        help="0 if every detail call failed in the last poll that made any, else 1; at 0 what they feed stands still.",
+        help="0 if every detail call failed in the last poll that made any, else 1; at 0, what they feed stands still.",
         samples=lambda state: _by_label(
             {endpoint: int(calls.answered > 0 or calls.failed == 0) for endpoint, calls in state.details.items()}
         ),
@@ -476,7 +476,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         name="vendor_source_list_truncated",
         unit="{list}",
         labels=("endpoint",),
-        help="1 while a list is too long to be read whole: open by severity then comes from the vendor's own totals.",
+        help="1 while a list is too long to read whole; open by severity then comes from the vendor's own totals.",
         samples=lambda state: _by_label(
             {endpoint: int(endpoint in state.list_truncated) for endpoint in state.label_sets.lists}
             if state.alerts is not None
@@ -488,7 +488,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{value}",
         labels=("field",),
-        help="Values that the exporter has no mapping for, by field: the vendor's API has changed.",
+        help="Values that the exporter has no mapping for, by field; the vendor's API has probably changed.",
         samples=lambda state: _by_label(
             dict.fromkeys(() if state.alerts is None else state.label_sets.unmapped, 0) | dict(state.unmapped)
         ),
@@ -496,7 +496,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_clock_offset_seconds",
         unit="s",
-        help="The vendor's clock minus the exporter's own, from the Date headers of the answers.",
+        help="The vendor's clock minus the exporter's, from the Date headers of responses.",
         samples=lambda state: _alone(state.clock_offset_seconds),
     ),
 )
@@ -506,26 +506,26 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         name="vendor_exporter_build_info",
         unit="{build}",
         labels=("version", "revision", "python_version"),
-        help="Always 1; the labels say which build of the exporter is running.",
+        help="Always 1; labels identify the running build of the exporter.",
         samples=lambda itself: [((itself.version, itself.revision, platform.python_version()), 1)],
     ),
     Family(
         name="vendor_exporter_config_last_reload_successful",
         unit="{success}",
-        help="1 if the last reload of the configuration succeeded, 0 if the previous configuration is still in use.",
+        help="1 if the last configuration reload succeeded, 0 if the previous configuration is still in use.",
         samples=lambda itself: _alone(int(itself.reload.successful)),
     ),
     Family(
         name="vendor_exporter_config_last_reload_success_timestamp_seconds",
         unit="s",
-        help="Unix time of the last successful reload of the configuration.",
+        help="Unix time of the last successful configuration reload.",
         samples=lambda itself: _alone(itself.reload.succeeded_at.timestamp()),
     ),
     Family(
         name="vendor_exporter_log_lines_dropped_total",
         kind="counter",
         unit="{line}",
-        help="Log lines that were dropped because nobody took them: the log never delays a poll.",
+        help="Log lines dropped because standard error was not read; logging never delays a poll.",
         samples=lambda itself: _alone(itself.log_lines_dropped),
     ),
     Family(
@@ -533,7 +533,7 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         kind="counter",
         unit="{export}",
         labels=("signal",),
-        help="Requests sent to the OTLP receiver, failed ones included; only with otlp.",
+        help="Requests sent to the OTLP receiver, including failed ones; only with otlp.",
         samples=lambda itself: _by_label(itself.deliveries.exports) if itself.deliveries else (),
     ),
     Family(
@@ -541,7 +541,7 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
         kind="counter",
         unit="{export}",
         labels=("signal",),
-        help="Requests that the OTLP receiver did not accept; only with otlp.",
+        help="Requests to the OTLP receiver that failed; only with otlp.",
         samples=lambda itself: _by_label(itself.deliveries.failures) if itself.deliveries else (),
     ),
     Family(
@@ -555,7 +555,7 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
 )
 
 
-# Words that belong together in a dotted name; all others are parted.
+# Words that stay together in a dotted name; all others are split.
 _COMPOUNDS = (
     "build_info clock_offset converged_anomalies detail_backlog detail_failures evicted_records info_omitted last_poll "
     "last_reload last_success list_truncated notices_suppressed oldest_open partial_polls tracked_records "
@@ -564,9 +564,9 @@ _COMPOUNDS = (
 
 
 def otel_name(family: Family[Any]) -> str:
-    """The family's name in OpenTelemetry, from which a Prometheus that receives it makes `family.name` again.
+    """Returns the family's OpenTelemetry name, which a receiving Prometheus turns back into `family.name`.
 
-    The receiver puts `_` for the dots, appends `_seconds` for the unit `s`, and `_total` to counters.
+    The receiver replaces dots by `_`, appends `_seconds` for the unit `s`, and `_total` to counters.
     """
     name = family.name.removesuffix("_total").removesuffix("_seconds").replace("_", ".")
     for compound in _COMPOUNDS:
@@ -575,5 +575,5 @@ def otel_name(family: Family[Any]) -> str:
 
 
 def is_additive(family: Family[Any]) -> bool:
-    """Whether a gauge counts things, so that its series add up to something; spans and moments do not."""
+    """Returns whether a gauge counts things, so that its series can be summed; durations and timestamps cannot."""
     return family.unit != "s"

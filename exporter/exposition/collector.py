@@ -1,4 +1,4 @@
-"""The catalogue as a collector of prometheus_client, for registries of other programs."""
+"""The catalogue as a prometheus_client collector, for the registries of other programs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
@@ -21,7 +21,7 @@ from exporter.model.snapshot import Histogram, Labels, Snapshot
 
 
 class SnapshotCollector(Collector):
-    """Collects the families of the newest snapshot, those without samples left out."""
+    """Collects the families of the newest snapshot, except those without samples."""
 
     def __init__(self, newest: Callable[[], Snapshot], *, version: str, revision: str) -> None:
         self._newest = newest
@@ -29,7 +29,7 @@ class SnapshotCollector(Collector):
         self._revision = revision
 
     def collect(self) -> Iterator[Metric]:
-        """Yields the families, one after the other."""
+        """Yields the families in turn."""
         snapshot = self._newest()
         constant = constant_names(snapshot)
         for family in FAMILIES:

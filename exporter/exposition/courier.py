@@ -1,4 +1,4 @@
-"""Delivers what is sent over OTLP, from a thread for each signal: a slow receiver holds up nothing else."""
+"""Delivers OTLP requests from one thread per signal, so that a slow receiver holds up nothing else."""
 
 import logging
 import random
@@ -12,9 +12,9 @@ from exporter.exposition.sender import Destination, Undelivered, sender_for
 
 log = logging.getLogger(__name__)
 
-# However long a receiver asks us to wait: after so many seconds it is asked again.
+# Seconds waited at most when a receiver asks for more.
 LONGEST_WAIT_SECONDS = 600.0
-# What is still to be told when the program stops has so long.
+# Seconds for the final flush at shutdown.
 LAST_SECONDS = 0.8
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Parcel(NamedTuple):
 
 
 class Backlog(Generic[T]):
-    """What waits to be told, at most `limit`; the oldest are lost first, and counted."""
+    """A bounded queue; when full it drops the oldest and counts them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -37,7 +37,7 @@ class Backlog(Generic[T]):
         self.lost = 0
 
     def add(self, items: Iterable[T]) -> None:
-        """Takes these in."""
+        """Adds these."""
         with self._lock:
             self._waiting.extend(items)
             while len(self._waiting) > self._limit:
@@ -45,7 +45,7 @@ class Backlog(Generic[T]):
                 self.lost += 1
 
     def taken(self, most: int) -> list[T]:
-        """The oldest ones, which are no longer here then."""
+        """Removes and returns the oldest."""
         with self._lock:
             return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
@@ -56,9 +56,9 @@ class Courier:
     Args:
         interval_seconds: the longest pause after a failure, unless the receiver asks for a longer one.
         every_seconds: the pause after a success.
-        collect: makes the parcels there are now; called in the courier's thread.
-        refused: reads from an answer how many items were not taken, and why.
-        keeps: whether a parcel that was not delivered is sent again; else the next `collect` takes its place.
+        collect: makes the parcels to send now; called in the courier's thread.
+        refused: reads from an answer how many items were rejected, and why.
+        keeps: whether an undelivered parcel is sent again; else the next `collect` replaces it.
     """
 
     def __init__(
@@ -86,15 +86,15 @@ class Courier:
         self._thread = threading.Thread(target=self._run, name=f"otlp {self.signal}", daemon=True)
 
     def start(self) -> None:
-        """Begins to deliver."""
+        """Starts delivering."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Tells the thread to deliver what there is a last time, and to end."""
+        """Asks the thread to flush once more and end."""
         self._stopping.set()
 
     def join(self, seconds: float) -> None:
-        """Waits for the end at most so long; what is not delivered then is lost."""
+        """Waits for the end, at most `seconds`; what is undelivered then is lost."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -109,14 +109,14 @@ class Courier:
                 failures += 1
                 backoff = min(self._interval, 2.0 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 spreads load
                 pause = max(backoff, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
-            except Exception:  # a defect in telling must not end it for ever, nor pass for a delivery
+            except Exception:  # a defect must neither end deliveries for good nor pass for one
                 self.failures += 1
                 failures += 1
-                log.exception("OTLP: a defect kept %s from being sent", self.signal)
+                log.exception("OTLP: %s were not sent because of a defect", self.signal)
             if trouble and not before:
-                log.warning("OTLP: %s are not delivered, which is tried again and again: %s", self.signal, trouble)
+                log.warning("OTLP: cannot deliver %s, still trying: %s", self.signal, trouble)
             elif before and not trouble:
-                log.info("OTLP: %s are delivered again", self.signal)
+                log.info("OTLP: delivering %s again", self.signal)
         if not failures:
             try:
                 self._deliver(LAST_SECONDS)
@@ -125,7 +125,7 @@ class Courier:
         self._sender.close()
 
     def _deliver(self, seconds: float) -> str:
-        """Sends everything there is; returns what the receiver said of items it did not take."""
+        """Sends everything queued; returns what the receiver said about rejected items."""
         said = ""
         parcels = chain(self._kept, self._collect())
         for parcel in parcels:

@@ -1,4 +1,4 @@
-"""The page for a person: what fails and what to do about it, what is open, and how every source does. No script."""
+"""The landing page: failures and remedies, open alerts, the status of every source. No script."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from exporter.model.alert import Severity
 from exporter.model.snapshot import Snapshot, SourceState
 from exporter.model.text import HIDDEN
 
-# Seconds after which a browser asks again.
+# Seconds between refreshes by the browser.
 REFRESH_SECONDS = 30
 
 STYLE = """
@@ -60,14 +60,14 @@ CSP = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-# In words and a sign as well as in colour.
+# Signs beside the words, so that colour is not needed.
 _SIGNS = {State.UP: "●", State.FAILING: "▲", State.STALE: "▲", State.WAITING: "○"}
 
 
 def page(
     snapshot: Snapshot, now: datetime, moment: float, version: str, telemetry_path: str, *, refreshes: bool = True
 ) -> str:
-    """Returns the page as HTML, as of `now`, which is `moment` by the event loop's clock. Foreign text is escaped."""
+    """Returns the page as HTML as of `now`, which is `moment` by the event loop's clock. Foreign text is escaped."""
     status = status_of(snapshot, moment, version)
     sources = {source.name: source for source in snapshot.sources}
     cards = "".join(
@@ -241,7 +241,7 @@ def _utc(at: datetime) -> str:
 
 
 def headers(*, refreshes: bool) -> Iterator[tuple[str, str]]:
-    """The headers of the page. It is refreshed by a header, which a reader can refuse, and not by an element."""
+    """Yields the headers of the page. It is refreshed by a header, which a reader can refuse, and not by an element."""
     yield "content-security-policy", CSP
     yield "x-content-type-options", "nosniff"
     yield "referrer-policy", "no-referrer"

@@ -30,13 +30,13 @@ class HeadersFile(Secret):
         return text
 
     def headers(self) -> Mapping[str, Secret]:
-        """Returns the headers now; at first raises ValueError where a line is none."""
+        """Returns the current headers; raises ValueError for a malformed line in the first reading."""
         lines = [line.partition(":") for line in self.read().splitlines() if line.strip()]
         if not all(name.strip() and value.strip() for name, _, value in lines):
             if self._headers:
-                return self._headers  # perhaps it is being written just now
+                return self._headers  # it may be being written
             raise ValueError("the file must have one `name: value` per line")
-        # Kept, since the log knows to hide secrets for as long as they exist.
+        # Kept, because the log hides secrets only while they exist.
         self._headers = {name.strip(): Secret(value.strip()) for name, _, value in lines}
         return self._headers
 
@@ -80,12 +80,12 @@ class Otlp(Credentials):
         return value
 
     def heed(self, standard: Mapping[str, str]) -> list[str]:
-        """Takes OpenTelemetry's standard variables into account where nothing is set; returns what is wrong in them."""
+        """Fills in from OpenTelemetry's standard variables what is not set; returns the problems in them."""
         self._standard = standard
         return list(dict.fromkeys(problem for signal in self._wanted() for problem in self._problems(signal)))
 
     def destinations(self) -> list[Destination]:
-        """Returns where each signal goes that is to be sent; nothing if no receiver is named."""
+        """Returns the destination of each signal to be sent; nothing if no receiver is configured."""
         return [self._destination(signal) for signal in self._wanted()]
 
     def interval_seconds(self) -> float:
@@ -101,14 +101,14 @@ class Otlp(Credentials):
         return found | self.resource
 
     def _wanted(self) -> list[Signal]:
-        """Returns the signals to be sent: those that are on and have a receiver."""
+        """Returns the signals to send: those that are on and have a receiver."""
         if self._standard.get("OTEL_SDK_DISABLED", "").lower() == "true":
             return []
         signals: list[tuple[bool, Signal]] = [(self.metrics, "metrics"), (self.logs, "logs")]
         return [signal for on, signal in signals if on and (self.endpoint or self._variable(signal, "ENDPOINT")[1])]
 
     def _variable(self, signal: Signal, name: str) -> tuple[str, str]:
-        """Returns the standard variable that applies to a signal, with its text: its own, else that of all signals."""
+        """Returns the name and text of the standard variable for a signal: its own, else the general one."""
         own, common = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
         used = own if self._standard.get(own) else common
         return used, self._standard.get(used, "")
@@ -122,7 +122,7 @@ class Otlp(Credentials):
         if protocol not in ("http/protobuf", "grpc"):
             yield f"{self._variable(signal, 'PROTOCOL')[0]}: must be http/protobuf or grpc: nothing else can be sent"
         variable, url = self._variable(signal, "ENDPOINT")
-        if not self.endpoint and ("://" in url or protocol != "grpc"):  # gRPC does with a host and port
+        if not self.endpoint and ("://" in url or protocol != "grpc"):  # gRPC accepts host and port alone
             yield from _wrong(BaseUrl, variable, url)
         variable, compression = self._variable(signal, "COMPRESSION")
         if compression not in ("", "gzip", "none"):
@@ -138,7 +138,7 @@ class Otlp(Credentials):
 
         protocol: Literal["http/protobuf", "grpc"] = "grpc" if self._protocol(signal) == "grpc" else "http/protobuf"
         variable, url = self._variable(signal, "ENDPOINT")
-        if self.endpoint or variable == "OTEL_EXPORTER_OTLP_ENDPOINT":  # that of one signal is complete
+        if self.endpoint or variable == "OTEL_EXPORTER_OTLP_ENDPOINT":  # a signal's own URL is complete
             base = self.endpoint or url
             url = f"{base.rstrip('/')}/v1/{signal}" if protocol == "http/protobuf" else base
         inline = {name: Secret(value) for name, value in _pairs(standard("HEADERS")).items() if value}
@@ -173,7 +173,7 @@ def _wrong(kind: Any, variable: str, text: str) -> Iterator[str]:
 
 
 def _seconds(milliseconds: str) -> float:
-    """Returns the seconds a standard variable says; 0 for what is no number that one can wait for: it is ignored."""
+    """Returns the seconds in a standard variable; 0 for an unusable number, which is ignored."""
     return int(milliseconds) / 1000 if re.fullmatch("[0-9]{1,12}", milliseconds) else 0.0
 
 

@@ -1,6 +1,6 @@
-"""Spells the catalogue and what happened to alerts in OTLP, and has both delivered. Needs the extra `otlp`.
+"""Encodes the catalogue and alert events as OTLP, and pushes both. Needs the extra `otlp`.
 
-The messages are built with the official protocol definitions and not by way of the SDK's metric classes, which cost
+The messages are built from the official protocol definitions, not with the SDK's metric classes, which cost
 four times the CPU: docs/decisions/otlp-messages.md.
 """
 
@@ -43,14 +43,14 @@ from exporter.model.occurrence import Occurrence
 from exporter.model.snapshot import Deliveries, Labels, Snapshot
 from exporter.model.text import HIDDEN
 
-# Receivers take at most 4 MiB by gRPC unless told otherwise; a point needs about 200 bytes, a histogram's 400.
+# Points per request. By default receivers take 4 MiB by gRPC; a point is about 200 bytes, one of a histogram 400.
 MOST_POINTS = 8_000
 MOST_RECORDS = 500
-# Alert events that wait for a receiver; the oldest are dropped first.
+# Alert events queued for a receiver; the oldest are dropped first.
 BACKLOG_LIMIT = 10_000
 LONGEST_TITLE = 1024
 
-# Log records come soon after the poll that learned of them, yet not one by one.
+# Seconds between pushes of log records: soon after the poll, yet in batches.
 _LOG_SECONDS = 1.0
 
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -66,7 +66,7 @@ _SEVERITIES = {
 
 
 class Noticed(NamedTuple):
-    """An occurrence, when we learned of it, and its number since the start."""
+    """An occurrence, the time it was observed, and its number since the start."""
 
     occurrence: Occurrence
     at: datetime
@@ -74,7 +74,7 @@ class Noticed(NamedTuple):
 
 
 class Encoder:
-    """Makes requests of what is known. `resource` says who tells all this, and since when it counts."""
+    """Encodes snapshots and occurrences as OTLP requests for one resource."""
 
     def __init__(self, resource: Mapping[str, str], *, version: str, revision: str, started_at: datetime) -> None:
         self._resource = Resource(attributes=[_pair(key, value) for key, value in resource.items()])
@@ -85,7 +85,7 @@ class Encoder:
         self._since = _nanoseconds(started_at)
 
     def metrics(self, snapshot: Snapshot, now: int) -> Iterator[Parcel]:
-        """The snapshot as of `now`, a Unix time in nanoseconds, in requests that any receiver can take."""
+        """Yields the snapshot as of `now`, a Unix time in nanoseconds, in requests that any receiver can take."""
         itself = exporter_state(snapshot, version=self._version, revision=self._revision)
         request, scope = self._metrics_request()
         points = 0
@@ -104,13 +104,13 @@ class Encoder:
             yield Parcel(request.SerializeToString(), points)
 
     def _metrics_request(self) -> tuple[ExportMetricsServiceRequest, ScopeMetrics]:
-        # Made from the outside in: a message put into another is copied.
+        # Built from the outside in: a message put into another is copied.
         request = ExportMetricsServiceRequest()
         about = request.resource_metrics.add(resource=self._resource)
         return request, about.scope_metrics.add(scope=self._scope)
 
     def logs(self, noticed: Sequence[Noticed]) -> Parcel:
-        """These occurrences in one request."""
+        """Returns these occurrences in one request."""
         records = [self._record(*one) for one in noticed]
         about = ResourceLogs(resource=self._resource, scope_logs=[ScopeLogs(scope=self._scope, log_records=records)])
         return Parcel(ExportLogsServiceRequest(resource_logs=[about]).SerializeToString(), len(records))
@@ -127,7 +127,7 @@ class Encoder:
             "channel": told.channel,
             "started_at": told.started_at.isoformat() if told.started_at else "",
             "happened_at": told.at.isoformat() if told.at else "",
-            # A request whose answer was lost is sent again: by this a store can tell that it has the record.
+            # A request whose answer was lost is sent again: stores recognise the record by this.
             "log.record.uid": f"{self._instance}/{self._since}/{number}",
         }
         return LogRecord(
@@ -144,15 +144,15 @@ class Encoder:
 def _rows(
     snapshot: Snapshot, itself: ExporterState
 ) -> Iterator[tuple[Family[Any], Iterator[tuple[int, list[KeyValue], Value]]]]:
-    """Every family with its rows, the same that `/metrics` shows of this snapshot.
+    """Yields every family with its rows, as `/metrics` shows them for this snapshot.
 
-    A row begins with the moment since which it counts, 0 where that is the start of the process.
+    A row begins with the time its count started, 0 for the start of the process.
     """
     made: dict[tuple[str, str], KeyValue] = {}
 
     def pairs(names: Iterable[str], values: Iterable[str]) -> list[KeyValue]:
         keys = zip(names, values, strict=True)
-        # Prometheus knows no empty label: to it an empty one is none.
+        # To Prometheus an empty label is no label.
         return [made.get(key) or made.setdefault(key, _pair(*key)) for key in keys if key[1]]
 
     def rows(
@@ -183,7 +183,7 @@ def _rows(
 
 
 def _points_of(scope: ScopeMetrics, family: Family[Any]) -> Any:
-    """Where the points of a family go: a new metric of its kind."""
+    """Adds a metric of the family's kind and returns the list of its points."""
     metric = scope.metrics.add(name=otel_name(family), unit=family.unit, description=family.help)
     if family.kind == "histogram":
         metric.histogram.aggregation_temporality = _CUMULATIVE
@@ -217,7 +217,7 @@ def _pair(key: str, value: str) -> KeyValue:
 
 
 def _nanoseconds(at: datetime | None) -> int:
-    """Unix time in nanoseconds; 0, which means unknown, for a time OTLP cannot express."""
+    """Returns the Unix time in nanoseconds; 0, which means unknown, for a time OTLP cannot express."""
     time_ns = int(at.timestamp() * 1e6) * 1000 if at else 0
     return time_ns if 0 < time_ns < 1 << 63 else 0
 
@@ -236,11 +236,11 @@ def _parsed(kind: Any, answer: bytes) -> Any:
     try:
         return kind.FromString(answer)
     except DecodeError:
-        raise Undelivered("the answer is not an OTLP receiver's") from None
+        raise Undelivered("the answer is not from an OTLP receiver") from None
 
 
 class Push:
-    """Sends what is shown, and what happened to alerts, to where each signal goes."""
+    """Pushes metrics and alert events over OTLP, one courier per signal."""
 
     def __init__(
         self,
@@ -270,17 +270,17 @@ class Push:
 
     @property
     def wants_occurrences(self) -> bool:
-        """Whether what happens to alerts is to be told."""
+        """Returns whether alert events are pushed."""
         return "logs" in self._couriers
 
     def start(self, shown: Callable[[], Snapshot]) -> None:
-        """Begins to deliver; the first metrics come after an interval. `shown` is what `/metrics` shows."""
+        """Starts pushing, metrics first after an interval. `shown` returns the snapshot behind `/metrics`."""
         self._shown = shown
         for courier in self._couriers.values():
             courier.start()
 
     def tell(self, occurrences: Iterable[Occurrence], now: datetime) -> None:
-        """Has these delivered soon; never waits."""
+        """Queues these for delivery; does not block."""
         noticed = []
         for occurrence in occurrences:
             self._noticed += 1
@@ -288,7 +288,7 @@ class Push:
         self._backlog.add(noticed)
 
     def deliveries(self) -> Deliveries:
-        """What became of everything so far."""
+        """Returns the delivery counts so far."""
         couriers = self._couriers
         lost = {"logs": self._backlog.lost}
         return Deliveries(
@@ -298,12 +298,12 @@ class Push:
         )
 
     def stop(self) -> None:
-        """Has what there is delivered a last time."""
+        """Flushes once more, then ends."""
         for courier in self._couriers.values():
             courier.stop()
 
     def join(self, seconds: float) -> None:
-        """Waits for that at most so long in all."""
+        """Waits for the couriers to end, at most `seconds` in all."""
         until = time.monotonic() + seconds
         for courier in self._couriers.values():
             courier.join(max(0.0, until - time.monotonic()))
@@ -311,7 +311,7 @@ class Push:
     def _snapshot(self) -> Iterator[Parcel]:
         if self._shown is None:
             return iter(())
-        # What has become stale is decided now, whatever became of those who make snapshots.
+        # Staleness is decided now, even if no new snapshots are being made.
         snapshot = msgspec.structs.replace(self._shown(), moment=time.monotonic())
         return self._encoder.metrics(snapshot, time.time_ns())
 

@@ -1,6 +1,6 @@
-"""The port: its socket, TLS, and the limits of connections. Alone knows the insides of uvicorn and of asyncio's TLS.
+"""The port: its socket, TLS and connection limits. The only module that uses internals of uvicorn and asyncio's TLS.
 
-docs/decisions/server-library.md says which insides these are, and why they are used.
+docs/decisions/server-library.md lists these internals, and why they are used.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one client may take from the others.
+    """Limits that keep one client from starving the others.
 
     `connections` counts those whose TLS handshake is under way, too. `head_seconds` is how long a TLS handshake and the
     head of a request may each take, `idle_seconds` how long a client may take to read an answer, and how long a
@@ -42,14 +42,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LIMITS = Limits()
-# Seconds that requests in flight have when the port closes.
+# Seconds for requests in flight to finish when the port closes.
 _PARTING_SECONDS = 0.7
 # Seconds between two log lines about connections that could not be accepted.
 _REPEAT_SECONDS = 60.0
 
 
 class Port:
-    """Serves an ASGI app on an address, from a thread of its own."""
+    """Serves an ASGI app on an address, in its own thread."""
 
     def __init__(
         self, app: ASGIApp, listen_address: str, *, web_config: WebConfig | None = None, limits: Limits = _LIMITS
@@ -58,7 +58,7 @@ class Port:
         self._web_config = web_config
         self._limits = limits
         self.most = limits.connections
-        """Connections held at once; may be lowered and raised while serving."""
+        """Maximum number of connections; may be changed while serving."""
         self._crowd: set[_Connection] = set()
         settings = uvicorn.Config(
             _closing_where_unclear(_ended_quietly(app)),
@@ -81,17 +81,17 @@ class Port:
 
     @property
     def url(self) -> str:
-        """Where it is reached, by the address it is bound to."""
+        """Returns its URL, from the bound address."""
         host, port = self.address
         return f"http{'s' if self.is_secured else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def is_secured(self) -> bool:
-        """Whether TLS is spoken."""
+        """Returns whether it uses TLS."""
         return self._web_config is not None and self._web_config.now().context is not None
 
     def start(self) -> None:
-        """Binds the address, raising ConfigError if that cannot be done; returns when requests are answered."""
+        """Binds the address and returns once requests are answered; raises ConfigError if it cannot bind."""
         self._socket = _bound(self._listen_address)
         # Head and body are written apart. Accepted connections inherit this, which asyncio sets only on sockets whose
         # protocol number is not 0; without it each body waits 40 ms for the client's delayed acknowledgement.
@@ -127,14 +127,14 @@ class Port:
         return plain if context is None else _Secured(plain, context)
 
     def stop(self, timeout_seconds: float) -> None:
-        """Stops listening and finishes the requests in flight; returns after at most that time."""
+        """Stops listening and finishes the requests in flight, within _PARTING_SECONDS."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
 
 
 def descriptors() -> int:
-    """File descriptors this process may have, after raising the limit as far as it may."""
+    """Raises the limit on file descriptors as far as allowed, and returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -143,12 +143,12 @@ def descriptors() -> int:
 
 
 _UNLIMITED = 2**20
-# What accepting a connection says where there are too few descriptors or buffers.
+# Errors of accept() when descriptors or buffers run out.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started; drops, when it stops, the connections of its `crowd` that do not end."""
+    """Signals when it has started; when it stops, drops the connections of its `crowd` that do not end."""
 
     def __init__(self, config: uvicorn.Config, crowd: set["_Connection"]) -> None:
         super().__init__(config)
@@ -166,11 +166,11 @@ class _Server(uvicorn.Server):
                 await super().shutdown(sockets)
         for one in self._crowd.copy():
             one.drop()
-        await asyncio.sleep(0.01)  # in which their requests learn that nobody waits for them
+        await asyncio.sleep(0.01)  # for their requests to notice
 
 
 class _Phase(Enum):
-    """The state of a connection, which waits for us in ANSWER, and else for its client."""
+    """The phase of a connection: in ANSWER it waits for us, otherwise for its client."""
 
     HEAD = auto()
     ANSWER = auto()
@@ -179,9 +179,9 @@ class _Phase(Enum):
 
 
 class _Connection(H11Protocol):
-    """Ends itself where its client takes too long, and another of the `crowd` when that is full.
+    """Ends itself if its client takes too long, and ends another of the `crowd` when that is full.
 
-    uvicorn itself waits for ever for the rest of a request's head, and for a client that does not read its answer.
+    uvicorn itself waits forever for the rest of a request's head, and for a client that does not read its answer.
     """
 
     _tcp: asyncio.Transport
@@ -197,12 +197,12 @@ class _Connection(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def accepted(self, tcp: asyncio.Transport) -> None:
-        """Takes a place in the crowd, another's if it is full."""
+        """Takes a place in the crowd, or that of another if it is full."""
         self._tcp = tcp
         self._enter(_Phase.HEAD)
         while self._crowd and len(self._crowd) >= self._port.most:
-            # Of those that wait for their clients and those that wait for us, the kind that holds more places gives one
-            # up, its oldest: so a flood of either drops its own, and neither can keep all places.
+            # Of those waiting for their clients and those waiting for us, the larger group gives up its oldest:
+            # a flood of either drops its own, and neither can hold every place.
             waiting = [one for one in self._crowd if one._phase is not _Phase.ANSWER]
             answering = [one for one in self._crowd if one._phase is _Phase.ANSWER]
             more = waiting if len(waiting) >= len(answering) else answering
@@ -232,7 +232,7 @@ class _Connection(H11Protocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self._phase is _Phase.IDLE:  # the first bytes of a further request
+        if self._phase is _Phase.IDLE:  # the first bytes of the next request
             self._enter(_Phase.HEAD)
         if self._phase is _Phase.HEAD and self._is_answering():
             self._enter(_Phase.ANSWER)
@@ -240,19 +240,19 @@ class _Connection(H11Protocol):
     def on_response_complete(self) -> None:
         if self._phase is _Phase.ANSWER:
             self._enter(_Phase.IDLE)
-        super().on_response_complete()  # which may find that the next request has arrived already
+        super().on_response_complete()  # the next request may have arrived already
         if self._phase is _Phase.IDLE and self._is_answering():
             self._enter(_Phase.ANSWER)
 
     def send_400_response(self, msg: str) -> None:
-        # uvicorn's own would clash with the answer to a request whose body turns out wrong, and log a traceback.
+        # uvicorn's would clash with the answer to a request whose body is malformed, and log a traceback.
         self._enter(_Phase.READING)
         if self.cycle is None or not self.cycle.response_started:
             super().send_400_response(msg)
         else:
             self.transport.close()
         if self.cycle is not None:
-            self.cycle.disconnected = True  # says no more
+            self.cycle.disconnected = True  # sends no more
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -284,7 +284,7 @@ class _Connection(H11Protocol):
 
 
 class _Secured(SSLProtocol):
-    """TLS around a connection, which so counts from the moment it is accepted."""
+    """TLS around a connection, which therefore counts from the moment it is accepted."""
 
     def __init__(self, inner: _Connection, context: ssl.SSLContext) -> None:
         super().__init__(inner.loop, inner, context, None, server_side=True)  # type: ignore[arg-type]
@@ -310,9 +310,9 @@ def _ended_quietly(app: ASGIApp) -> ASGIApp:
 
 
 def _closing_where_unclear(app: ASGIApp) -> ASGIApp:
-    """Wraps the app so that a connection ends after a request whose length is stated in two ways.
+    """Wraps the app so that a connection ends after a request with two conflicting lengths.
 
-    Whoever stands in front of us may have read another end of it (RFC 9112, section 6.1).
+    A proxy in front of us may have seen a different end of it (RFC 9112, section 6.1).
     """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
@@ -328,12 +328,12 @@ def _closing_where_unclear(app: ASGIApp) -> ASGIApp:
     return call
 
 
-# Errors of binding to IPv6 where the machine has none.
+# Errors of binding to IPv6 on a machine without it.
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 def _bound(address: str) -> socket.socket:
-    """A socket that listens on `host:port`; without a host, or with `[::]`, on all interfaces of both families."""
+    """Returns a socket listening on `host:port`; without a host, or with `[::]`, on all interfaces, IPv4 and IPv6."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (port.isascii() and port.isdigit() and int(port) < 2**16):

@@ -1,7 +1,7 @@
-"""Spells the catalogue in the two formats of Prometheus, in parts that are kept until their source changes.
+"""Renders the catalogue in both Prometheus formats, in parts that are kept until their source changes.
 
-A scrape only joins parts. Each part is compressed by itself, and deflate streams can be put one behind the other, so
-that a poll of one source among hundreds costs what its own lines cost.
+A scrape only joins parts. Each part is compressed separately, and deflate streams can be concatenated, so that a poll
+of one source among hundreds costs only its own lines.
 """
 
 import math
@@ -32,11 +32,11 @@ from exporter.exposition.catalogue import (
 from exporter.exposition.series import constant_names, extra_names, fit, rows_of
 from exporter.model.snapshot import Histogram, Labels, Snapshot, SourceState
 
-# Sources whose lines are compressed together: fewer compress badly, more are compressed anew for each that changes.
+# Sources whose lines are compressed together: fewer compress badly, more are recompressed for each change.
 BLOCK = 16
-# Bytes of a compressed answer up to which it is put together beforehand.
+# Bytes of a compressed answer up to which it is assembled in advance.
 READY_BYTES = 256 * 1024
-# Share of the time that rendering may take.
+# Share of time that rendering may take.
 DUTY = 0.05
 
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "info": ("_info",)}
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True):
     """Lines of one family, one item per source, and the same as a piece of a deflate stream.
 
     Those of a perishable family hold until `holds_until`, by a clock that is never set; from the moment of `until` on
-    those of `stale` take the place of a source's lines.
+    those of `stale` replace a source's lines.
     """
 
     lines: tuple[bytes, ...]
@@ -58,7 +58,7 @@ class Part(msgspec.Struct, frozen=True):
     stale: tuple[bytes, ...] = ()
 
     def at(self, now: float) -> "Part":
-        """This part as of `now`."""
+        """Returns the part as of `now`."""
         if now < self.holds_until:
             return self
         sources = zip(self.lines, self.until, self.stale, strict=True)
@@ -66,7 +66,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """A family in one format: every name a scraper may filter by, the head, and the lines."""
+    """A family in one format: every name a scraper may filter by, its head and its lines."""
 
     names: tuple[str, ...]
     head: Part
@@ -74,7 +74,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in one format, ready to be put together; `gzipped` is that already, and holds until `holds_until`."""
+    """Everything in one format, ready to join; `gzipped` is already joined and valid until `holds_until`."""
 
     content_type: str
     sections: Sequence[Section]
@@ -83,7 +83,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
     holds_until: float = -math.inf
 
     def body(self, now: float, *, names: Iterable[str] = (), gzipped: bool = False) -> bytes:
-        """What a scrape is answered as of `now`, in seconds of the monotonic clock; the named families, or all."""
+        """Returns the answer to a scrape at `now`, in seconds of the monotonic clock: the named families, or all."""
         wanted = frozenset(names)
         if gzipped and not wanted and now < self.holds_until:
             return self.gzipped
@@ -99,7 +99,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exposition(msgspec.Struct, frozen=True):
-    """One snapshot, spelled out."""
+    """One snapshot in both formats."""
 
     text: Text
     openmetrics: Text
@@ -115,7 +115,7 @@ class _Fragments(msgspec.Struct, frozen=True):
 
 
 class _Block(msgspec.Struct, frozen=True):
-    """The parts of some sources by family, what they were made from, and until when they hold."""
+    """The parts of some sources by family, what they were made from, and how long they are valid."""
 
     sources: Sequence[_Fragments]
     holds_until: float
@@ -133,7 +133,7 @@ class _One(Collector):
 
 
 class Renderer:
-    """Turns snapshots into text; keeps what did not change since the last one. For one thread at a time."""
+    """Renders snapshots as text, reusing what did not change. Not thread-safe."""
 
     def __init__(self, *, version: str, revision: str) -> None:
         self._version = version
@@ -145,10 +145,10 @@ class Renderer:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
         self.rest_seconds = 0.0
-        """How long to wait before the next rendering, so that all of them take no more than their share of the time."""
+        """How long to wait before rendering again, to stay within DUTY."""
 
     def render(self, snapshot: Snapshot) -> Exposition:
-        """The snapshot in both formats."""
+        """Renders the snapshot in both formats."""
         began = thread_time()
         constant = constant_names(snapshot)
         self._known = {state.name: self._fragments(snapshot, state, constant) for state in snapshot.sources}
@@ -209,13 +209,13 @@ class Renderer:
             return _lines(family, samples_of(family, state, stale=stale), before, behind, extra_names(family, snapshot))
 
         lines = [spelled(family, stale=False) for family in FAMILIES]
-        if known is not None:  # what is the same object is compared, and compressed, no more
+        if known is not None:  # an identical object needs no comparison and no compression
             lines = [old if old == new else new for old, new in zip(known.lines, lines, strict=True)]
         stale = {place: spelled(family, stale=True) for place, family in enumerate(FAMILIES) if family.perishable}
         return _Fragments(state, labels, lines, stale)
 
     def _head(self, text: bytes) -> Part:
-        """A part that is the same in each rendering."""
+        """Returns a part that never changes."""
         return self._heads.get(text) or self._heads.setdefault(text, _part((text,)))
 
 
@@ -224,7 +224,7 @@ def _section(metric: Metric, text: bytes) -> Section:
 
 
 def _block(sources: Sequence[_Fragments], now: float, known: _Block | None) -> _Block:
-    """The parts of these sources; those that did not change are taken from `known`."""
+    """Returns the parts of these sources, unchanged ones from `known`."""
     if known is not None and now < known.holds_until and [*map(id, sources)] == [*map(id, known.sources)]:
         return known
     moments = [stale_at(source.state) for source in sources]
@@ -256,7 +256,7 @@ _TARGET = b"# HELP target Target metadata.\n# TYPE target info\n"
 
 
 def _ready(now: float, **given: Any) -> Text:
-    """A text that is put together already as most scrapers want it, unless that would take most of the rendering."""
+    """Returns the text with the most requested form assembled in advance, unless it is too large for that."""
     text = Text(**given)
     parts = [part for section in text.sections for part in section.parts]
     if sum(len(part.packed) for part in parts) > READY_BYTES:
@@ -267,7 +267,7 @@ def _ready(now: float, **given: Any) -> Text:
 
 
 def _gzipped(parts: Sequence[Part]) -> bytes:
-    """One gzip stream, whose header has no time in it."""
+    """Returns one gzip stream with no time in its header."""
     crc = size = 0
     for part in parts:
         for line in part.lines:
@@ -277,7 +277,7 @@ def _gzipped(parts: Sequence[Part]) -> bytes:
 
 
 def _names(name: str, kind: str) -> tuple[str, ...]:
-    """The names of a family and of its samples."""
+    """Returns the names of a family and of its samples."""
     base = name.removesuffix("_total") if kind == "counter" else name
     return (name, base, *(base + suffix for suffix in _SUFFIXES.get(kind, ())))
 
@@ -295,7 +295,7 @@ def _lines(
     behind: Sequence[str] = (),
     extra: Labels = (),
 ) -> bytes:
-    """The sample lines of one family; no two have the same labels."""
+    """Returns the sample lines of one family, no two with the same labels."""
     names = (*family.labels, *extra)
     own = len(family.labels)
     lines: list[str] = []
@@ -321,7 +321,7 @@ def _head(family: Family[Any], name: str) -> bytes:
 
 
 def _openmetrics_head(family: Family[Any]) -> bytes:
-    """As above; a counter is named without `_total`, and a unit is given where the name ends with it."""
+    """Returns the same for OpenMetrics: counters without `_total`, and a unit where the name ends with it."""
     name = family.name.removesuffix("_total")
     unit = f"# UNIT {name} seconds\n" if name.endswith("_seconds") else ""
     return _head(family, name) + unit.encode()

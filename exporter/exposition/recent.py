@@ -1,20 +1,20 @@
-"""The growth of counters over the last hour, measured by a clock that nobody can set."""
+"""The growth of counters over the last hour, by the monotonic clock."""
 
 from collections import deque
 
 HOUR = 3600.0
-# Seconds between two values that are kept.
+# Seconds between the values kept.
 _STEP = 60.0
 
 
 class LastHour:
-    """How much each counter, which is known by a name, has grown in the last hour."""
+    """The growth of named counters over the last hour."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[float, int]]] = {}
 
     def grown(self, name: str, value: int, moment: float) -> int:
-        """Returns the growth until `moment`, when the counter stands at `value`; one that begins anew grows from 0."""
+        """Returns the growth up to `moment`, when the counter is at `value`; after a reset it grows from 0."""
         kept = self._kept.setdefault(name, deque([(moment, 0)]))
         if value < kept[-1][1]:
             kept.clear()

@@ -1,4 +1,4 @@
-"""Carries the requests of one OTLP signal to a receiver, by HTTP or gRPC; whatever fails becomes Undelivered."""
+"""Sends the requests of one OTLP signal to a receiver, by HTTP or gRPC; every failure becomes Undelivered."""
 
 import gzip
 from collections.abc import Callable, Mapping
@@ -20,18 +20,18 @@ from exporter.vendorkit.transport import Client, GuardedTransport
 
 Signal = Literal["metrics", "logs"]
 
-# An answer has nothing to say but what was not taken.
+# Bytes of an answer: receivers only report rejected items; a longer body is not OTLP.
 LONGEST_ANSWER = 64 * 1024
-# The OTLP specification, "Failures": these may be repeated, and Retry-After is to be heeded.
+# Statuses that may be retried, honouring Retry-After (OTLP specification, "Failures").
 _THROTTLING = (429, 502, 503, 504)
-# The request itself is at fault: sent once more it would be refused once more.
+# Statuses that fault the request itself: it would be refused again.
 _HOPELESS = (400, 413)
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one signal goes, and how.
+    """The destination of one signal.
 
-    `url` is complete for HTTP, and names only the host for gRPC. `headers()` are read anew for each request.
+    `url` is complete for HTTP, and only host and port for gRPC. `headers()` is called for each request.
     """
 
     signal: Signal
@@ -47,10 +47,10 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Undelivered(ExporterError):
-    """The receiver did not take a request.
+    """The receiver did not accept a request.
 
     Args:
-        message: why, without any header.
+        message: the cause, without any header.
         retry_after: seconds the receiver asked us to wait, if it did.
         hopeless: whether the same request would be refused again.
     """
@@ -62,17 +62,17 @@ class Undelivered(ExporterError):
 
 
 class Sender(Protocol):
-    """One way to a receiver. What failed once is set up anew, so that changed certificates or addresses are seen."""
+    """A transport to a receiver; reconnects after a failure, so that new certificates and addresses are used."""
 
     def send(self, body: bytes, seconds: float) -> bytes:
-        """The answer to a serialised request, had within so many seconds; raises Undelivered."""
+        """Sends a serialised request and returns the answer; raises Undelivered."""
 
     def close(self) -> None:
         """Ends the connections."""
 
 
 class HttpSender:
-    """OTLP/HTTP with binary protobuf; over the same network, as bounded and as verified, as vendors are asked."""
+    """OTLP/HTTP with binary protobuf, over the same network stack, limits and verification as requests to vendors."""
 
     def __init__(self, to: Destination) -> None:
         self._to = to
@@ -89,7 +89,7 @@ class HttpSender:
         except FetchError as error:
             raise Undelivered(str(error)) from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, OSError, ValueError) as error:
-            raise Undelivered(type(error).__name__) from error  # its text may cite a header
+            raise Undelivered(type(error).__name__) from error  # its text may quote a header
 
     async def _response(self, body: bytes, headers: Mapping[str, str], seconds: float) -> httpx.Response:
         to = self._to
@@ -103,7 +103,7 @@ class HttpSender:
             return await client.post(to.url, content=body, headers=headers)
 
     def close(self) -> None:
-        """There is nothing that stays open."""
+        """Does nothing: no connection stays open."""
 
 
 def _answer(response: httpx.Response) -> bytes:
@@ -114,7 +114,7 @@ def _answer(response: httpx.Response) -> bytes:
         raise Undelivered(f"HTTP {status}", retry_after=wait, hopeless=status in _HOPELESS)
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     if response.content and kind != "application/x-protobuf":
-        raise Undelivered(f"HTTP {status}, but no OTLP receiver answers with {kind[:60] or 'no content type'}")
+        raise Undelivered(f"HTTP {status}, but not from an OTLP receiver: {kind[:60] or 'no content type'}")
     return response.content
 
 
@@ -126,7 +126,7 @@ class GrpcSender:
         self._channel: Any = None
 
     def send(self, body: bytes, seconds: float) -> bytes:
-        import grpc  # only those who use it pay for it
+        import grpc  # slow to import
 
         signal = self._to.signal
         method = f"/opentelemetry.proto.collector.{signal}.v1.{signal.capitalize()}Service/Export"
@@ -136,7 +136,7 @@ class GrpcSender:
                 self._channel = self._connected()
             answer: bytes = self._channel.unary_unary(method)(body, timeout=seconds, metadata=metadata)
         except grpc.RpcError as error:
-            self.close()  # a channel that failed waits longer and longer before it connects again
+            self.close()  # a failed channel backs off ever longer before it reconnects
             code, details = error.code(), error.details() or ""
             hopeless = code is grpc.StatusCode.INVALID_ARGUMENT
             raise Undelivered(f"{code.name}: {details[:300]}", hopeless=hopeless) from error
@@ -150,10 +150,10 @@ class GrpcSender:
         to = self._to
         compression = grpc.Compression.Gzip if to.compressed else grpc.Compression.NoCompression
         host = to.url.partition("://")[2].partition("/")[0] or to.url
-        # What gRPC makes of the variables itself is not what the rest of the program does.
+        # gRPC's own reading of the variables differs from the rest of the program.
         proxy = proxy_for(f"{'http' if to.plain else 'https'}://{host}", None)
         if proxy is not None and not proxy.startswith("http://"):
-            raise Undelivered("gRPC reaches no receiver by a proxy that speaks TLS: set an http:// proxy, or NO_PROXY")
+            raise Undelivered("gRPC cannot use an https:// proxy: set an http:// proxy, or NO_PROXY")
         options = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
         if to.plain:
             return grpc.insecure_channel(host, options, compression)
@@ -168,5 +168,5 @@ class GrpcSender:
 
 
 def sender_for(to: Destination) -> Sender:
-    """The way to this destination; nothing is connected yet."""
+    """Returns a sender for this destination, not yet connected."""
     return GrpcSender(to) if to.protocol == "grpc" else HttpSender(to)

@@ -1,4 +1,4 @@
-"""Status: what a person or a script is shown of a snapshot, worst first. The page and /status are made from it."""
+"""Status: a snapshot for people and scripts, worst first, behind the landing page and /status."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -12,14 +12,14 @@ from exporter.exposition.series import fit
 from exporter.model.alert import Severity
 from exporter.model.snapshot import OpenAlert, Snapshot, SourceState
 
-# Open alerts that are listed one by one.
+# Open alerts listed individually.
 MOST_ALERTS = 100
 
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class State(StrEnum):
-    """How a source does, worst first. A stale one has failed for so long that its alerts are not known any more."""
+    """The state of a source, worst first. A stale one has failed so long that its alerts are no longer known."""
 
     STALE = "stale"
     FAILING = "failing"
@@ -31,7 +31,7 @@ _PLACE = {state: place for place, state in enumerate(State)}
 
 
 class DetailStatus(msgspec.Struct, frozen=True):
-    """How the detail calls of one endpoint went."""
+    """The outcome of one endpoint's detail calls."""
 
     answered: int
     failed: int
@@ -40,7 +40,7 @@ class DetailStatus(msgspec.Struct, frozen=True):
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One source. `open` is None where nothing is known, which is not the same as nothing open."""
+    """One source. `open` is None if unknown, which is not the same as none open."""
 
     source: str
     vendor: str
@@ -54,7 +54,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One open alert. `link` leads to the vendor's console; None where the vendor documents no form of such a link."""
+    """One open alert. `link` leads to the vendor's console; None where the vendor documents no such link."""
 
     source: str
     severity: Severity
@@ -65,14 +65,14 @@ class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadStatus(msgspec.Struct, frozen=True):
-    """How the last reading of the configuration ended."""
+    """The result of the last reload of the configuration."""
 
     successful: bool
     problems: Sequence[str]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it: sources that fail come first, of alerts the most severe and then the oldest."""
+    """The whole status: failing sources first; alerts by severity, then age."""
 
     version: str
     sources: Sequence[SourceStatus]
@@ -82,7 +82,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status_of(snapshot: Snapshot, moment: float, version: str) -> Status:
-    """Returns the status as of `moment`, by the event loop's clock. The alerts of stale sources are left out."""
+    """Returns the status as of `moment`, by the event loop's clock, without the alerts of stale sources."""
     states = {state.name: state_of(state, moment) for state in snapshot.sources}
     known = [state for state in snapshot.sources if _is_known(state, states[state.name])]
     listed = sorted(_listed(known), key=lambda one: _order(one[1]))[:MOST_ALERTS]
@@ -99,7 +99,7 @@ def status_of(snapshot: Snapshot, moment: float, version: str) -> Status:
 
 
 def state_of(state: SourceState, moment: float) -> State:
-    """Returns how a source does at this moment."""
+    """Returns the state of a source at this moment."""
     if state.last_poll_seconds is None:
         return State.WAITING
     if is_stale(state, moment):

@@ -1,4 +1,4 @@
-"""What is served: /metrics, the landing page, /-/healthy, /-/ready, /-/reload; formats and encodings as negotiated."""
+"""The routes and content negotiation: /metrics, the landing page, /-/healthy, /-/ready, /-/reload."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -21,13 +21,13 @@ from exporter.model.snapshot import Snapshot
 
 
 class Shown:
-    """What scrapes see; replaced as a whole, so that none sees half of a poll."""
+    """The content shown to scrapes; replaced as a whole, so that none sees half a poll."""
 
     def __init__(self, snapshot: Snapshot, exposition: Exposition) -> None:
         self.current = snapshot, exposition
 
     def show(self, snapshot: Snapshot, exposition: Exposition) -> None:
-        """Shows this from now on; any thread may call it."""
+        """Replaces the content; safe to call from any thread."""
         self.current = snapshot, exposition
 
 
@@ -35,7 +35,7 @@ class Site:
     """The routes: metrics, landing page, health, readiness, reload.
 
     `healthy` and `ready` name the sources that are not. `reload` returns why it failed, or None, and may block, being
-    called in a worker thread; without one, reloads are forbidden. `web_config` says who may see any of this.
+    called in a worker thread; without one, reloads are forbidden. `web_config` controls access.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Site:
         gzipped = _takes_gzip(",".join(request.headers.getlist("accept-encoding")))
         if gzipped:
             headers["content-encoding"] = "gzip"
-        # What has become stale is decided now, whatever became of those who render.
+        # Staleness is decided now, even if nothing is being rendered.
         body = text.body(monotonic(), names=request.query_params.getlist("name[]"), gzipped=gzipped)
         return Response(body, headers=headers)
 
@@ -93,7 +93,7 @@ class Site:
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def _health(self, _: Request) -> Response:
-        return _verdict(self._healthy(), "healthy", "the poll loop does not turn")
+        return _verdict(self._healthy(), "healthy", "the poll loop is stuck")
 
     async def _readiness(self, _: Request) -> Response:
         return _verdict(self._ready(), "ready", "the first poll has not finished")
@@ -114,7 +114,7 @@ def _verdict(sources: list[str], good: str, bad: str) -> Response:
 
 
 def _is_cross_site(headers: Headers) -> bool:
-    """Whether a browser sends this on behalf of another site's page."""
+    """Returns whether a browser sent this for another site's page."""
     own = {f"{scheme}://{headers.get('host', '')}" for scheme in ("http", "https")}
     return headers.get("sec-fetch-site", "none") not in {"same-origin", "none"} or (
         "origin" in headers and headers["origin"] not in own
@@ -122,7 +122,7 @@ def _is_cross_site(headers: Headers) -> bool:
 
 
 def _prefers_openmetrics(accept: str) -> bool:
-    """Whether OpenMetrics 1.0.0 is asked for, and not less than plain text."""
+    """Returns whether the client accepts OpenMetrics 1.0.0 and does not prefer plain text."""
     weights: dict[str, float] = {}
     for value, parameters, weight in _weighed(accept):
         if value != "application/openmetrics-text" or parameters.get("version", "1.0.0") == "1.0.0":
@@ -137,7 +137,7 @@ def _takes_gzip(accept_encoding: str) -> bool:
 
 
 def _weighed(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """The values of an Accept header, each with its parameters and its q, which is 0 where it makes no sense."""
+    """Yields the values of an Accept header, each with its parameters and its q, which is 0 if malformed."""
     for entry in header.lower().split(","):
         value, *rest = (part.strip() for part in entry.split(";"))
         parameters = {name.strip(): text.strip(' "') for name, _, text in (part.partition("=") for part in rest)}
@@ -149,7 +149,7 @@ def _weighed(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
 
 
 class _Guarded:
-    """The site behind basic authentication, with the headers the web configuration file sets."""
+    """The site behind basic authentication, with the headers of the web configuration file."""
 
     def __init__(self, app: ASGIApp, config: WebConfig) -> None:
         self._app = app

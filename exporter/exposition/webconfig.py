@@ -1,4 +1,4 @@
-"""TLS and basic authentication of our own port, from the web configuration file of Prometheus' exporter-toolkit."""
+"""TLS and basic authentication of the port, from the web configuration file of Prometheus' exporter-toolkit."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ from exporter.vendorkit.settings import Settings
 log = logging.getLogger(__name__)
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
-# Passwords of one client that wait to be compared; more are a flood of guesses.
+# Passwords of one client queued for comparison; more are refused.
 _WAITING = 64
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
@@ -37,10 +37,10 @@ File = Annotated[Path, BeforeValidator(_in_its_directory)]
 
 
 class TlsServer(Settings):
-    """TLS of our own port.
+    """TLS of the port.
 
-    Python cannot ask for a client certificate and let it pass unverified. RequestClientCert, which proves nothing
-    about anybody, therefore does not ask; RequireAnyClientCert verifies the certificate it requires.
+    Python cannot request a client certificate and leave it unverified. RequestClientCert, which proves nothing,
+    therefore does not request one; RequireAnyClientCert verifies the certificate it requires.
     """
 
     cert_file: File
@@ -60,12 +60,12 @@ class TlsServer(Settings):
 
     @property
     def required(self) -> bool:
-        """Whether a client must show a certificate."""
+        """Returns whether clients must present a certificate."""
         return self.client_auth_type in {"RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert"}
 
     @property
     def verified(self) -> bool:
-        """Whether a certificate that a client shows is verified."""
+        """Returns whether a client's certificate is verified."""
         return self.required or self.client_auth_type == "VerifyClientCertIfGiven"
 
     @model_validator(mode="after")
@@ -81,12 +81,12 @@ class TlsServer(Settings):
         return self
 
     def context(self) -> ssl.SSLContext:
-        """A context that does what the settings say; raises ValueError where a file cannot be used."""
+        """Returns an SSL context for these settings; raises ValueError if a file cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[self.min_version]
         context.maximum_version = _VERSIONS[self.max_version]
         try:
-            # The password keeps OpenSSL from asking for one on the terminal.
+            # The empty password keeps OpenSSL from prompting for one on the terminal.
             context.load_cert_chain(self.cert_file, self.key_file, password=b"")
         except OSError as error:
             raise ValueError(f"cert_file, key_file: {_why(error)}") from None
@@ -109,7 +109,7 @@ _HEADERS: dict[str, tuple[str, ...]] = {
 
 
 class HttpServer(Settings):
-    """Response headers. `http2` is taken and has no effect: the server speaks HTTP/1.1."""
+    """Response headers. `http2` is accepted without effect: the server speaks HTTP/1.1."""
 
     http2: bool = True
     headers: dict[str, str] = {}
@@ -123,7 +123,7 @@ class HttpServer(Settings):
             if text and _HEADERS[name] and text not in _HEADERS[name]:
                 raise ValueError(f"{name} must be {' or '.join(_HEADERS[name])}")
             if not (text.isascii() and text.isprintable()):
-                raise ValueError(f"{name} holds characters that a header cannot carry")
+                raise ValueError(f"{name} contains characters not allowed in a header")
         return value
 
 
@@ -151,7 +151,7 @@ Fingerprint = tuple[int, ...] | None
 
 
 class _Loaded:
-    """One reading of the file and of the files it names; `seen` learns which files those are and how they were."""
+    """One reading of the file and of the files it names; `seen` records these files and their state."""
 
     def __init__(self, path: Path, seen: dict[Path, Fingerprint]) -> None:
         seen[path] = _fingerprint(path)
@@ -179,7 +179,7 @@ class _Loaded:
 
 
 def _unfit(file: Path) -> str:
-    """Returns why this can be no certificate or key; empty if it can. Not cited: its name may be the key itself."""
+    """Returns why a file cannot be a certificate or key; empty if it can. Not quoted: its name may be the key."""
     try:
         files.check(file)
     except FileNotFoundError:
@@ -195,9 +195,9 @@ def check(path: Path) -> None:
 
 
 class WebConfig:
-    """The file as it is now. Files that changed are read again; while they are bad, the last good content stays.
+    """The content of the file, read again when it changes; while it is invalid, the last valid content stays in use.
 
-    For the thread of the web server.
+    For the web server's thread only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -210,32 +210,32 @@ class WebConfig:
         self._one_at_a_time = Lock()
 
     def now(self) -> _Loaded:
-        """What the file says now."""
+        """Returns the current content."""
         if all(_fingerprint(path) == seen for path, seen in self._seen.items()):
             return self._good
         self._seen = {}
         try:
             fresh = _Loaded(self._path, self._seen)
             if (fresh.context is None) != (self._good.context is None):
-                raise ConfigError(f"{self._path}: only a restart can switch TLS on or off")  # noqa: TRY301 one report for all
+                raise ConfigError(f"{self._path}: turning TLS on or off needs a restart")  # noqa: TRY301 one report for all
         except ConfigError as error:
-            log.error("the web configuration became bad, the last good one stays in use: %s", error)  # noqa: TRY400 no defect
+            log.error("the web configuration is invalid, the last valid one stays in use: %s", error)  # noqa: TRY400 no defect
         else:
-            log.info("read the web configuration again")
+            log.info("reloaded the web configuration")
             self._good = fresh
         return self._good
 
     def allows(self, certificate: Mapping[str, Any] | None) -> bool:
-        """Whether a client with this verified certificate may speak to us, by `client_allowed_sans`."""
+        """Returns whether `client_allowed_sans` admits a client with this verified certificate."""
         tls = self._good.tls
         if tls is None or tls.client_allowed_sans is None:
             return True
         return not set(_names_of(certificate or {})).isdisjoint(tls.client_allowed_sans)
 
     async def admits(self, authorization: str, address: str) -> bool:
-        """Whether the header names a user and the right password, or none is needed; `address` is the client's.
+        """Returns whether the header has a valid user and password, or none is needed; `address` is the client's.
 
-        A bcrypt takes long on purpose: it is paid once per user and right password, in another thread, one at a time.
+        bcrypt is slow by design: it runs once per user and valid password, in another thread, one at a time.
         """
         users = self.now().users
         if not users:
@@ -245,17 +245,17 @@ class WebConfig:
             return False
         user, password = credentials
         hashed = users.get(user)
-        # With the hash in it, what has passed is forgotten when the user's password changes, and not sooner.
+        # It includes the hash: a success is forgotten when the user's password changes, and not sooner.
         digest = hmac.digest(self._salt, repr((user, hashed, password)).encode(), hashlib.sha256)
         if hmac.compare_digest(self._passed.get(user, b""), digest):
             return True
-        # A client waits for its own guesses only: where one floods, another's password is the next but one.
+        # A client waits only for its own guesses: during one client's flood, another's password is next but one.
         turn = self._turns.setdefault(_client_of(address), Lock())
         if turn.statistics().tasks_waiting >= _WAITING:
             return False
         async with turn, self._one_at_a_time:
-            # An unknown user's password is compared too, so that the time taken does not show who exists. The limiter
-            # is its own: the threads that all share may be taken by reloads.
+            # An unknown user's password is compared too, so that timing does not reveal who exists. The limiter
+            # is separate: reloads may occupy the shared threads.
             compared = hashed or next(iter(users.values()))
             right = await to_thread.run_sync(_matches, password, compared, limiter=CapacityLimiter(1))
         if right and hashed is not None:
@@ -266,14 +266,14 @@ class WebConfig:
 
 def _fingerprint(path: Path) -> Fingerprint:
     try:
-        stat = path.stat()  # follows links: Kubernetes swaps a symlink to change all files of a Secret at once
-    except (OSError, ValueError):  # the latter for a name with a NUL in it
+        stat = path.stat()  # follows symlinks: Kubernetes swaps one to change all files of a Secret at once
+    except (OSError, ValueError):  # ValueError for a NUL in the name
         return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def _client_of(address: str) -> str:
-    """Names the client by its address; the 2**64 addresses of an IPv6 network count as one."""
+    """Identifies the client by its address; a /64 of IPv6 counts as one."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -289,7 +289,7 @@ def _credentials_from(authorization: str) -> tuple[str, bytes] | None:
         return None
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-        return (user.decode(), password[:72]) if colon else None  # bcrypt looks at no more than 72 bytes
+        return (user.decode(), password[:72]) if colon else None  # bcrypt uses only 72 bytes
     except ValueError:
         return None
 
@@ -307,7 +307,7 @@ def _names_of(certificate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _why(error: OSError) -> str:
-    """OpenSSL's or the system's reason, which holds nothing of the file."""
+    """Returns OpenSSL's or the system's reason, without any content of the file."""
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     return f"cannot be used ({reason or 'no certificate or key in PEM form'})"
 
@@ -319,7 +319,7 @@ def _problems(path: Path, error: ValidationError) -> Iterator[str]:
         yield f"{path}: {where}: {what.removeprefix('Value error, ')}"
 
 
-# Keys of today's exporter-toolkit that are not taken, and what to do instead.
+# Keys of the exporter-toolkit that are not supported, and what to do instead.
 NOT_TAKEN = {
     "cert": "name a file: cert_file",
     "key": "name a file: key_file",

@@ -94,7 +94,7 @@ class Details(msgspec.Struct, frozen=True):
 
     @property
     def is_partial(self) -> bool:
-        """Whether a call failed or had to be put off: the lists are complete, their details are not."""
+        """Returns whether a call failed or had to be put off: the lists are complete, their details are not."""
         return bool(self.failed or self.waiting)
 
 

@@ -108,7 +108,7 @@ Record = Alert | Notice | Operation | Convergence | Event
 
 
 def kind_of(record: Record) -> Kind:
-    """The kind a record is counted under."""
+    """Returns the kind a record is counted under."""
     match record:
         case Alert():
             return Kind.ALERT

@@ -27,7 +27,7 @@ class Histogram(msgspec.Struct, frozen=True):
     total: float = 0.0
 
     def observed(self, *seconds: float) -> "Histogram":
-        """This histogram with further observations; a negative one counts as 0."""
+        """Returns this histogram with further observations; a negative one counts as 0."""
         values = sorted(seconds)
         until = [0, *(bisect_right(values, bound) for bound in self.bounds), len(values)]
         counts = tuple(
@@ -37,7 +37,7 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 def empty_histogram(bounds: tuple[float, ...]) -> Histogram:
-    """A histogram without observations."""
+    """Returns a histogram without observations."""
     return Histogram(bounds, (0,) * (len(bounds) + 1))
 
 

@@ -1,1 +1,1 @@
-"""When to ask, and for what."""
+"""Polling: when to ask a source, and for which window."""

@@ -1,4 +1,4 @@
-"""Bucket: how many requests per second (pure)."""
+"""Bucket: limits requests per second (pure)."""
 
 
 class Bucket:
@@ -6,7 +6,7 @@ class Bucket:
 
     Args:
         rate: tokens per second.
-        now: the clock's seconds, which only grow.
+        now: seconds of the monotonic clock.
     """
 
     def __init__(self, rate: float, now: float) -> None:
@@ -23,5 +23,5 @@ class Bucket:
         return max(0.0, -self._tokens / self._rate)
 
     def give_back(self) -> None:
-        """Returns a token that was not used after all."""
+        """Returns an unused token to the bucket."""
         self._tokens += 1

@@ -1,22 +1,22 @@
-"""When next: interval, back-off, jitter, Retry-After (pure)."""
+"""Cadence: when to poll next, by interval, back-off, jitter and Retry-After (pure)."""
 
 from datetime import timedelta
 
 from exporter.errors import FetchError, SourceRefused
 
-# From the third failure in a row on, a source is asked less often, up to so many intervals.
+# Consecutive failures before polls slow down, and the longest back-off in intervals.
 PATIENCE = 2
 LONGEST = 3
 LONGEST_REFUSED = 10
-# A vendor's Retry-After is honoured up to so many intervals.
+# Intervals up to which a vendor's Retry-After is honoured.
 LONGEST_ASKED_FOR = 3
 LONGEST_JITTER = timedelta(seconds=10)
 
 
 def first_delay(interval: timedelta, chance: float) -> timedelta:
-    """How long to wait before the first poll; `chance` is in [0, 1).
+    """Returns how long to wait before the first poll; `chance` is in [0, 1).
 
-    A quarter of what the interval and 10 s allow spreads sources well enough and has the first numbers there soon.
+    A quarter of the interval, at most of 10 s, spreads sources well enough and gives first results soon.
     """
     return min(interval, LONGEST_JITTER) / 4 * chance
 
@@ -24,7 +24,7 @@ def first_delay(interval: timedelta, chance: float) -> timedelta:
 def delay_after(
     interval: timedelta, failures_in_a_row: int, error: FetchError | None, *, took: timedelta = timedelta(0)
 ) -> timedelta:
-    """How long after the start of one poll, which took a while itself, the next one starts."""
+    """Returns the time from the start of one poll, which itself took time, to the start of the next."""
     if error is None:
         return interval
     longest = LONGEST_REFUSED if isinstance(error, SourceRefused) else LONGEST

@@ -1,4 +1,4 @@
-"""Which window is next: last success, overlap, first window (pure)."""
+"""Lookback: the next window, by last success, overlap and first window (pure)."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from exporter.vendorkit.clock import NOISE
 
 
 class Lookback(msgspec.Struct):
-    """How far the windows of one source have come; all times are the vendor's."""
+    """The progress of one source's windows; all times are the vendor's."""
 
     overlap: timedelta
     lookback: timedelta | None
@@ -23,10 +23,10 @@ class Lookback(msgspec.Struct):
     def window(
         self, *, elapsed: timedelta, now: datetime, started_at: datetime, open_alerts: Mapping[str, Alert]
     ) -> Window:
-        """The window to ask for, as `window_after` has it.
+        """Returns the window to ask for, by `window_after`.
 
-        Until a poll succeeds, counting begins at the same moment, too: differences below NOISE come from reading two
-        clocks, one of which has whole seconds.
+        Until a poll succeeds the start of counting is kept: differences below NOISE come from reading two clocks, one
+        of which has whole seconds.
         """
         window = window_after(
             self.watermark,
@@ -45,15 +45,15 @@ class Lookback(msgspec.Struct):
         return window
 
     def as_read(self, window: Window, now: datetime) -> Window:
-        """The window by the time that it turned out to be at the vendor, where lists are asked for relative to it."""
+        """Returns the window corrected to the vendor's time, for lists asked for relative to now."""
         start = window.start + min(timedelta(0), now - window.end)
         reached = self.reached if self.reached is not None and start < self.reached else None
         return msgspec.structs.replace(window, reached=reached)
 
     def succeeded(self, window: Window, now: datetime) -> bool:
-        """Moves on after a good poll that began at `now`; returns whether the next window may start there.
+        """Advances after a successful poll that began at `now`; returns whether the next window may start there.
 
-        A clock that turned out to be set back had the window begin too late: the next one covers it once more.
+        If the clock turned out to be set back, the window began too late, and the next one covers it again.
         """
         self.reached = min(window.start, self.reached or window.start)
         is_covered = self.watermark is None or window.end - now < NOISE
@@ -62,7 +62,7 @@ class Lookback(msgspec.Struct):
         return is_covered
 
     def follow(self, before: "Lookback") -> None:
-        """Goes on where that of another poller of the same account has stopped."""
+        """Continues from the position of another poller of the same account."""
         self.watermark, self.reached, self.counted_from = before.watermark, before.reached, before.counted_from
 
 
@@ -77,20 +77,20 @@ def window_after(
     backfill: bool,
     open_alerts: Mapping[str, Alert],
 ) -> Window:
-    """The span to ask for; all times are the vendor's.
+    """Returns the window to ask for; all times are the vendor's.
 
     Args:
-        watermark: when the last poll that succeeded began, None before the first.
-        elapsed: how long ago that was by a clock that never steps.
+        watermark: when the last successful poll began; None before the first.
+        elapsed: how long ago that was, by the monotonic clock.
         now: the vendor's time.
-        started_at: when this source began to be watched.
-        overlap: how much each window reaches back before the watermark, for late data.
-        lookback: how far the first window reaches back before the start, where not as far as the overlap.
-        backfill: whether what the first window holds from before the start counts.
+        started_at: when watching this source began.
+        overlap: how far each window reaches back before the watermark, for late data.
+        lookback: how far the first window reaches back before the start, if not the overlap.
+        backfill: whether records of the first window from before the start count.
     """
     reach = lookback or overlap
-    # Reach back on the first poll as far as later: else a later poll counts old records as new.
-    # A vendor whose clock was set back writes times before the watermark: the window follows.
+    # Reach back in the first poll as far as later: else a later poll would count old records as new.
+    # After its clock is set back, a vendor writes times before the watermark: the window follows.
     start = started_at - max(reach, overlap) if watermark is None else min(watermark, now - elapsed) - overlap
     return Window(
         start=min(start, now),

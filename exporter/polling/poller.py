@@ -1,4 +1,4 @@
-"""Polls one source for ever; whatever happens becomes a Poll."""
+"""Poller: polls one source indefinitely; every outcome becomes a Poll."""
 
 import logging
 import random
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds after which an outage is logged again.
+# Seconds between log lines about a lasting outage.
 REPEAT_SECONDS = 3600.0
 
 
 class Poller:
-    """Asks one source, again and again, and enters each poll into its book.
+    """Polls one source repeatedly and enters each poll into its book.
 
     Args:
-        book: the source's memory; its `observe` has to hear of every HTTP attempt.
+        book: the source's memory; its `observe` must be called for every HTTP attempt.
         now: our own clock.
-        published: called after each poll, when the book has a new state.
+        published: called after each poll, once the book has a new state.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class Poller:
         )
         self._started = counts_from
         self.counted_until = counts_from
-        """Until when, by the event loop's clock, all that happened is counted: the start of the last good poll."""
+        """Start of the last successful poll by the event loop's clock: everything up to then is counted."""
         self._turned = anyio.current_time()
 
     def follow(self, before: "Poller") -> None:
-        """Goes on where another poller of the same account and memory has stopped."""
+        """Continues from the position of another poller of the same account and memory."""
         self._lookback.follow(before._lookback)
         self._started = before._started
         self.counted_until = before.counted_until
         hand_over(before._source, self._source)
 
     def is_turning(self, now: float) -> bool:
-        """Whether the loop has turned within 3 intervals and a timeout; what the vendor does is no matter."""
+        """Returns whether the loop turned within 3 intervals and a timeout, whatever the vendor does."""
         return now - self._turned <= 3 * self._interval.total_seconds() + self._config.timeout.total_seconds()
 
     async def run(self) -> None:
@@ -91,14 +91,14 @@ class Poller:
             await self._sleep_until(started + delay.total_seconds())
 
     async def _sleep_until(self, moment: float) -> None:
-        """Sleeps in steps of an interval at most, so that a long back-off still shows that the loop turns."""
+        """Sleeps in steps of at most an interval, so that the loop counts as turning during a long back-off."""
         while (left := moment - anyio.current_time()) > 0:
             self._turned = anyio.current_time()
             await anyio.sleep(min(left, self._interval.total_seconds()))
         self._turned = anyio.current_time()
 
     async def poll(self) -> timedelta:
-        """One poll, entered into the book; how long after its start the next one is due."""
+        """Polls once, enters the poll into the book, and returns the delay from its start to the next."""
         before = self.book.state
         began = anyio.current_time()
         poll = await self._read(began)
@@ -119,28 +119,28 @@ class Poller:
         return delay
 
     def _log(self, error: FetchError | None, failures: int, failures_before: int) -> None:
-        """Logs a source going down, every hour that it still is, and coming back; between these, metrics say so."""
+        """Logs a source going down, hourly while it is down, and coming back."""
         now = anyio.current_time()
         if error is not None and not failures_before:
             log.warning("source %s: poll failed (%s): %s; %s", self.name, error.reason, error, REMEDIES[error.reason])
             self._logged_at = now
         elif error is not None and now - self._logged_at >= REPEAT_SECONDS:
-            text = "source %s: still fails, %d polls in a row (%s): %s; %s"
+            text = "source %s: still failing, %d polls in a row (%s): %s; %s"
             log.warning(text, self.name, failures, error.reason, error, REMEDIES[error.reason])
             self._logged_at = now
         elif error is None and failures_before:
             polls = "1 failed poll" if failures_before == 1 else f"{failures_before} failed polls"
-            log.info("source %s: answers again after %s", self.name, polls)
+            log.info("source %s: recovered after %s", self.name, polls)
 
     def _log_rejected(self, readings: Sequence[Reading]) -> None:
-        """Logs what could not be read: one line per kind, never one per record."""
+        """Logs unreadable records: one line per kind, never one per record."""
         rejected = Rejections()
         for reading in readings:
             if isinstance(reading, OpenAlerts | Happened):
                 rejected.extend(reading.rejected)
         for kind, count in rejected.counts.items():
             why = rejected.why[kind][:200]
-            log.warning("source %s: records that cannot be read: %d of %s; %s", self.name, count, kind, why)
+            log.warning("source %s: unreadable records: %d of %s; %s", self.name, count, kind, why)
 
     def _window(self) -> Window:
         return self._lookback.window(
@@ -158,7 +158,7 @@ class Poller:
         readings, error = await self._readings(window, deadline)
         corrected = self._window()
         if window.first and error is None and corrected.counted_from != window.counted_from:
-            # Only now is it known how far the vendor's clock is off: the first window was the wrong one.
+            # The vendor's clock offset is known only now: the first window was wrong.
             window = corrected
             readings, error = await self._readings(window, deadline)
         if window.first:
@@ -174,9 +174,9 @@ class Poller:
         )
 
     async def _readings(self, window: Window, deadline: float) -> tuple[list[Reading], FetchError | None]:
-        """What the source could be read of until the deadline, and what ended it early.
+        """Returns the readings completed by the deadline, and the error that ended the poll early, if any.
 
-        Nobody else catches Exception: a defect in one vendor's folder stops nobody else.
+        Only this catches Exception, so that a defect in one vendor's folder does not stop other sources.
         """
         readings: list[Reading] = []
         try:
@@ -188,9 +188,9 @@ class Poller:
         except FetchError as error:
             return readings, error
         except Exception as error:
-            log.exception("source %s: a defect ended the poll", self.name)
+            log.exception("source %s: the poll failed because of a defect", self.name)
             return readings, FetchError(f"{type(error).__name__} in the exporter itself", reason=Reason.INTERNAL)
         if scope.cancelled_caught:
-            late = f"the poll was not complete within its interval of {self._interval.total_seconds():g} s"
+            late = f"the poll did not complete within its interval of {self._interval.total_seconds():g} s"
             return readings, self._http.trouble or SourceUnreachable(late, reason=Reason.TIMEOUT)
         return readings, None

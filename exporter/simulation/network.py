@@ -73,7 +73,7 @@ class Site:
         self._now = now
 
     def fault_for(self, request: Request) -> Fault | None:
-        """The fault this request meets, used up by one."""
+        """Returns the fault this request meets, used up by one."""
         endpoint = self.simulator.endpoint_of(request)
         for fault in self.faults:
             if fault.endpoint not in {None, endpoint} or fault.times == 0:
@@ -87,7 +87,7 @@ class Site:
         return None
 
     def respond(self, request: Request, fault: Fault | None) -> Response:
-        """The answer, spoilt by the fault if there is one; it stands in the access log."""
+        """Returns the answer, spoilt by the fault if there is one; it stands in the access log."""
         world = self.simulator.world
         world.advance(self._now())
         endpoint = self.simulator.endpoint_of(request)
@@ -127,12 +127,12 @@ _HTML = b"<html>\r\n<head><title>502 Bad Gateway</title></head><body>Sign in</bo
 
 
 def site_for(sites: Sequence[Site], request: Request) -> Site | None:
-    """The site whose API this request asks for: the vendors' paths differ."""
+    """Returns the site whose API this request asks for: the vendors' paths differ."""
     return next((site for site in sites if site.simulator.endpoint_of(request) != "other"), None)
 
 
 async def body_of(response: Response, fault: Fault | None) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives under a fault: at once, broken off, or a byte a second for ever."""
+    """Yields the body as it arrives under a fault: at once, broken off, or a byte a second for ever."""
     if fault is not None and fault.kind is FaultKind.DRIP:
         while True:
             yield b" "

@@ -41,17 +41,17 @@ class Since(msgspec.Struct, frozen=True):
     first_success: datetime
 
     def is_baseline(self, incident: Incident, world: World) -> bool:
-        """Whether this alert was there before counting began, and seen then."""
+        """Returns whether this alert was there before counting began, and seen then."""
         edge = floored(self.counted_from, world.traits.resolution)
         return incident.created < edge and incident.visible <= self.first_success
 
     def counts(self, at: datetime, incident: Incident, world: World) -> bool:
-        """Whether something that happened to this alert at a stamp counts."""
+        """Returns whether something that happened to this alert at a stamp counts."""
         return not self.is_baseline(incident, world) or at >= floored(self.counted_from, world.traits.resolution)
 
 
 def truth_of(world: World, since: Since) -> Truth:
-    """The ledger as of now, of everything the vendor's API has been able to show.
+    """Returns the ledger as of now, of everything the vendor's API has been able to show.
 
     Assumes the exporter has polled since the last change; what was removed counts as vanished.
     """
@@ -90,5 +90,5 @@ def truth_of(world: World, since: Since) -> Truth:
 
 
 def _was_never_shown(incident: Incident, world: World) -> bool:
-    """Whether an alert was removed before its late row came to be shown."""
+    """Returns whether an alert was removed before its late row came to be shown."""
     return incident.removed and incident.ended is not None and incident.ended - world.skew <= incident.visible

@@ -23,12 +23,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
-        """The query's pairs, decoded, in their order; empty values kept."""
+        """Returns the query's pairs, decoded, in their order; empty values kept."""
         return parse_qsl(self.query, keep_blank_values=True)
 
     @property
     def decoded_path(self) -> str:
-        """The path with its percent-encoding resolved."""
+        """Returns the path with its percent-encoding resolved."""
         return unquote(self.path)
 
 
@@ -42,7 +42,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer with a value as JSON."""
+    """Returns an answer with a value as JSON."""
     return Response(status=status, body=msgspec.json.encode(value), headers=headers or {})
 
 
@@ -70,16 +70,16 @@ class Simulator(Protocol):
     """Numbers of incidents whose detail call fails for ever."""
 
     def endpoint_of(self, request: Request) -> str:
-        """The metric's label for this request: which of the vendor's calls it is; `other` for none of them."""
+        """Returns the metric's label for this request: which of the vendor's calls it is; `other` for none of them."""
 
     def answer(self, request: Request) -> Response:
         """What the vendor answers at `world.now`; credentials are verified as the vendor would."""
 
     def error_in_envelope(self, endpoint: str) -> Response:
-        """A failure inside HTTP 200 as this vendor words it, or its usual 500 where it has no such thing."""
+        """Returns a failure inside HTTP 200 as this vendor words it, or its usual 500 where it has no such thing."""
 
     def settings(self, base_url: str) -> dict[str, Any]:
-        """The source's section of a configuration file that polls this simulator with the right credentials."""
+        """Returns the source's section of a configuration file that polls this simulator with the right credentials."""
 
     def rotate(self) -> dict[str, str]:
         """Changes the accepted secret; the new values by the name of their `auth` setting."""

@@ -202,7 +202,7 @@ class World:
     # What can happen. Tests call these; the scenario below does too.
 
     def open(self, *, late_by: float = 0.0, is_event: bool = False, severity: Severity | None = None) -> Incident:
-        """An alert begins now, or an event happens."""
+        """Returns an alert begins now, or an event happens."""
         chosen = self._random
         level = severity or chosen.choices(self.traits.severities, weights=range(1, len(self.traits.severities) + 1))[0]
         rule, resource_type, provider = chosen.choice(_RULES)
@@ -230,7 +230,7 @@ class World:
         return incident
 
     def open_backdated(self, *, began: float, lasted: float, ending: CloseReason) -> Incident:
-        """An alert of late data: it began so many seconds ago and lasted so many, and the vendor learns both now."""
+        """Opens an alert of late data, which began `ago` seconds ago and has ended; the vendor learns of both now."""
         incident = self.open()
         incident.started -= timedelta(seconds=began)
         incident.history[:] = [Entry(incident.created, "created")]
@@ -270,7 +270,7 @@ class World:
         settles_after: float = 0.0,
         form: Form = Form.NOTICE,
     ) -> Tell:
-        """The vendor tries to tell a person, or holds the notice back; the alert's own record does not change."""
+        """Attempts to tell a person, or holds the notice back; the alert's own record does not change."""
         self._tells += 1
         told = Tell(
             number=self._tells,
@@ -401,6 +401,6 @@ class World:
 
 
 def floored(moment: datetime, resolution: timedelta) -> datetime:
-    """A moment in a resolution: whole milliseconds, whole seconds."""
+    """Returns a moment in a resolution: whole milliseconds, whole seconds."""
     past = timedelta(microseconds=moment.microsecond)
     return moment - past % resolution

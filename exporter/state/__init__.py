@@ -1,1 +1,1 @@
-"""What we remember: pure, without I/O and without a clock."""
+"""The state of sources: pure, without I/O or a clock."""

@@ -1,4 +1,4 @@
-"""Book: the newest state of a source; a poll goes in, a new SourceState comes out."""
+"""Book: the state of a source; turns polls into new SourceStates."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ from exporter.state.lifecycle import ABSURD
 from exporter.state.tally import Tally
 from exporter.state.verdicts import Memory, Past, Taken, Verdicts, nobody, seconds_from
 
-# Alerts that a person is shown.
+# Alerts on the landing page.
 TOP_OPEN = 100
-# How far ahead of the end of a poll a record's time may be without being a mistake.
+# Tolerance for records whose time is after the end of their poll.
 _AHEAD = timedelta(minutes=1)
 
 _PLACE = {severity: place for place, severity in enumerate(Severity)}
 _EPOCH = datetime.fromtimestamp(0, UTC)
-# What the state says besides counters and open alerts.
+# Fields of the state besides counters and open alerts.
 _NO_COUNTERS = (
     "facts up last_success succeeded last_poll_seconds next_poll last_error last_reason failures_in_a_row tracked "
     "backlog details clock_offset_seconds"
@@ -39,7 +39,7 @@ _GAUGES = ("open", "acknowledged", "suppressed", "unattended", "oldest_open", "i
 
 
 class Keeping(msgspec.Struct, frozen=True, kw_only=True):
-    """How a source's state is kept: what the configuration and the vendor say of it."""
+    """Settings of a source's state, from the configuration and the vendor."""
 
     name: str
     vendor: str
@@ -57,7 +57,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def series(self) -> tuple[object, ...]:
-        """What decides under which labels things are counted: where it is another, counters begin again."""
+        """Returns the settings that decide the labels of counters: where they differ, counters restart."""
         return self.constant_labels, self.group_by, self.group_limit, bool(self.owners)
 
 
@@ -72,7 +72,7 @@ class _Sums(msgspec.Struct, gc=False):
 
 
 class _Shown(NamedTuple):
-    """What is shown of the open alerts until one of them changes."""
+    """The output for the open alerts, valid until one of them changes."""
 
     gauges: dict[str, Any]
     by_severity: Mapping[Severity, int]
@@ -81,28 +81,28 @@ class _Shown(NamedTuple):
 
 
 class SourceBook:
-    """Everything remembered of one source. Each record counts exactly once, however often it is read.
+    """Everything remembered about one source. Each record counts exactly once, however often it is read.
 
     Args:
-        keeping: how it is kept.
-        counts_from: when its counters began, where another source of this name counted before.
+        keeping: its settings.
+        counts_from: start of its counters, if an earlier source of this name had counters.
     """
 
     def __init__(self, keeping: Keeping, counts_from: datetime | None = None) -> None:
         self._ledger: Ledger[Past | int] = Ledger(keeping.max_records, seconds_from)
         self._open: dict[str, Alert] = {}
-        self._pasts: dict[str, Past] = {}  # of the open alerts; that of closed ones is in the ledger
+        self._pasts: dict[str, Past] = {}  # open alerts only; the ledger has closed ones
         self._missed: Mapping[str, int] = {}
         self._supplied: frozenset[Fact] = frozenset()
         self._details: dict[str, Details] = {}  # the newest of each endpoint
-        self._answering: set[str] = set()  # endpoints of details that answered, or had nothing to be asked
+        self._answering: set[str] = set()  # endpoints of details that answered, or had nothing to be asked about
         self.occurrences: list[Occurrence] | None = None
-        """What happened and counts since somebody last emptied this list; None while nobody wants to know."""
+        """Counted occurrences since the list was last emptied; None while nobody reads them."""
         self._keeping = keeping
         self._begin(counts_from)
 
     def _begin(self, at: datetime | None) -> None:
-        """Counts from 0, under the labels that the settings ask for."""
+        """Starts counting from 0, under the labels the settings ask for."""
         keeping = self._keeping
         self._labelling = Labelling(keeping.name, keeping.group_by, keeping.owners)
         self._tally = Tally(self._labelling, keeping.group_limit, keeping.label_sets)
@@ -123,9 +123,9 @@ class SourceBook:
         self._settle()
 
     def keep(self, keeping: Keeping, now: datetime) -> None:
-        """Goes on by other settings, with all that is remembered.
+        """Applies new settings, keeping everything remembered.
 
-        Counters go on where the labels of their series are the same; else they begin again, at `now`.
+        Counters continue where the labels of their series are the same; else they restart at `now`.
         """
         before, self._keeping = self._keeping, keeping
         if keeping.series != before.series:
@@ -142,7 +142,7 @@ class SourceBook:
         self._settle()
 
     def _settle(self) -> None:
-        """Lets the state say what the settings say."""
+        """Copies the settings into the state."""
         keeping = self._keeping
         self._shown: _Shown | None = None
         self._ledger.limit = keeping.max_records
@@ -158,11 +158,11 @@ class SourceBook:
 
     @property
     def open_alerts(self) -> Mapping[str, Alert]:
-        """The alerts believed open, by key."""
+        """Returns the alerts believed open, by key."""
         return self._open
 
     def observe(self, endpoint: str, code: str, seconds: float) -> None:
-        """Notes one HTTP attempt; it shows with the next poll."""
+        """Counts one HTTP attempt; shown with the next poll."""
         self._tally.request(endpoint, code, seconds)
 
     def enter(
@@ -173,10 +173,9 @@ class SourceBook:
         next_poll: datetime | None = None,
         ended: float = 0.0,
     ) -> SourceState:
-        """Takes in what a poll read, decides what it means, writes it down, and returns the new state.
+        """Enters a poll and returns the new state.
 
-        Nothing is concluded from what a poll did not read. `ended` is when the poll did, in seconds of a clock that is
-        never set.
+        Nothing is concluded from what a poll did not read. `ended` is when the poll ended, by the monotonic clock.
         """
         error, now = poll.error, poll.vendor_now
         took = timedelta(seconds=poll.duration_seconds)
@@ -222,13 +221,13 @@ class SourceBook:
             list_truncated=before.list_truncated if error else frozenset(cut.endpoint for cut in taken.truncated),
             unmapped=dict(tally.unmapped),
             clock_offset_seconds=clock_offset.total_seconds() if clock_offset is not None else None,
-            # Until a poll has succeeded nothing is known, which is not the same as nothing open.
+            # Until the first success, unknown is not the same as none open.
             **(self._alerts(taken.truncated, now, keep=error is not None) if not error or before.alerts else {}),
         )
         return self.state
 
     def _write(self, verdicts: Verdicts, now: datetime) -> None:
-        """Puts what was decided into memory, the ledger, the counters, and the list of what happened."""
+        """Writes the verdicts to memory, the ledger, the counters and the list of occurrences."""
         closed = verdicts.closed
         self._open.update(verdicts.open)
         self._pasts.update(verdicts.pasts)
@@ -252,13 +251,13 @@ class SourceBook:
                 self._answering.add(details.endpoint)
 
     def _facts(self) -> frozenset[Fact]:
-        """What the source supplies, without what is fed only by details of which none has been read so far."""
+        """Returns the facts the source supplies, except those fed only by details none of which has been read yet."""
         silent = {fact for details in self._details.values() for fact in details.facts}
         for endpoint in self._answering:
             silent -= self._details[endpoint].facts
         return self._supplied - silent
 
-    # What is reported one by one.
+    # Occurrences.
 
     def _tell(self, verdicts: Verdicts) -> None:
         for alert in (*verdicts.opened, *verdicts.opened_again):
@@ -300,7 +299,7 @@ class SourceBook:
             self._note(What.SEVERITY_CHANGED, alert, None, previous_severity=before.severity)
 
     def _named(self, key: str, verdicts: Verdicts) -> Alert:
-        """The alert of this key; of one that closed in an earlier poll not even the name is remembered."""
+        """Returns the alert with this key; if it closed in an earlier poll, not even its name is remembered."""
         if key in self._open:
             return self._open[key]
         if key in verdicts.closed:
@@ -313,10 +312,10 @@ class SourceBook:
     # Gauges.
 
     def _alerts(self, truncated: list[Truncated], now: datetime, *, keep: bool) -> dict[str, Any]:
-        """What the state says of alerts.
+        """Returns the state of alerts.
 
-        While a list is truncated its rows say nothing of those that were not read: how many are open is known from the
-        vendor's own totals, and everything else stays as it was last known. So it does where a poll failed.
+        While a list is truncated its rows say nothing about those not read: open counts come from the vendor's own
+        totals, and everything else stays as last known. The latter also holds after a failed poll.
         """
         known = self.state.alerts
         if truncated or (keep and self.state.list_truncated):
@@ -342,7 +341,7 @@ class SourceBook:
         return _Shown(gauges, by_severity, self._top_open(by_severity), is_absurd)
 
     def _open_of(self, totals: Mapping[Severity, int]) -> dict[Labels, int]:
-        """The vendor's totals; what they hold beyond the alerts that were read is of unknown group and owner."""
+        """Returns the vendor's totals; alerts beyond those read have no known group and owner."""
         labelling = self._labelling
         if not labelling.group_by and not labelling.owners:
             return {(severity,): count for severity, count in totals.items()}
@@ -357,7 +356,7 @@ class SourceBook:
         return found
 
     def _gauges(self, now: datetime) -> tuple[dict[str, Any], bool]:
-        """The gauges, and whether an alert has a start that makes no sense as yet."""
+        """Returns the gauges, and whether an alert's start is still implausible."""
         sums: dict[Labels, _Sums] = {}
         is_absurd = False
         latest = now + ABSURD
@@ -395,7 +394,7 @@ class SourceBook:
         return gauges, is_absurd
 
     def _info(self) -> tuple[list[Labels], Counter[Labels]]:
-        """One label set per open alert, the most severe first, then the newest, up to the limit; how many are left."""
+        """Returns label sets of open alerts up to the limit, most severe then newest, and how many are omitted."""
         by_rank = sorted(
             self._open.values(),
             key=lambda alert: (_PLACE[alert.severity], -(alert.started_at or _EPOCH).timestamp(), alert.key),
@@ -416,7 +415,7 @@ class SourceBook:
         return shown, Counter(map(owner_of, by_rank[limit:]))
 
     def _top_open(self, by_severity: Mapping[Severity, int]) -> list[OpenAlert]:
-        """The alerts that a person is shown first: the most severe, of these the oldest."""
+        """Returns the alerts to show first: most severe, then oldest."""
         found: list[Alert] = []
         for severity in Severity:
             if by_severity.get(severity) and len(found) < TOP_OPEN:
@@ -433,7 +432,7 @@ def _began(alert: Alert) -> datetime:
 
 
 def _detailed(details: Details) -> Detailed:
-    """How the calls went, as the state says it."""
+    """Returns the outcome of detail calls for the state."""
     reason = max(details.failed, key=lambda reason: details.failed[reason], default=None)
     failed = sum(details.failed.values())
     return Detailed(answered=details.answered, failed=failed, waiting=details.waiting, reason=reason)

@@ -1,4 +1,4 @@
-"""Under which labels alerts count; at most so many sets, the rest is summed into "other", totals stay exact."""
+"""Grouping: the label sets alerts are counted under; those over the limit are summed into "other"."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -11,15 +11,15 @@ from exporter.model.snapshot import Labels
 V = TypeVar("V")
 
 OTHER = "other"
-# Different alerts whose labels are kept at hand.
+# Distinct alerts whose labels are cached.
 _CACHED = 50_000
 
 
 class Admission:
-    """Decides which label sets of one family have a series of their own.
+    """Decides which label sets of one family get their own series.
 
-    Only `extra` labels, the last ones but for an owner `behind` them, are the alerts' own: a set that is not admitted
-    keeps the others and takes `other` for these.
+    Only the `extra` labels, the last ones but for an owner `behind` them, come from alerts: a set that is not admitted
+    has `other` for these and keeps the rest.
     """
 
     def __init__(self, *, extra: int, limit: int, behind: bool = False) -> None:
@@ -29,7 +29,7 @@ class Admission:
         self._admitted: set[Labels] = set()
 
     def series_of(self, labels: Labels) -> Labels:
-        """The label set to count under: this one if it has a place or gets one, else its `other`."""
+        """Returns the label set to count under: this one if admitted, else its `other`."""
         if not self._extra or labels in self._admitted:
             return labels
         if len(self._admitted) < self._limit:
@@ -39,7 +39,7 @@ class Admission:
         return labels[: end - self._extra] + (OTHER,) * self._extra + labels[end:]
 
     def grouped(self, values: Mapping[Labels, V], combine: Callable[[V, V], V]) -> dict[Labels, V]:
-        """A gauge's values by admitted label sets; places of sets that are gone are free again."""
+        """Returns a gauge's values by admitted label sets, and frees the places of sets that are gone."""
         if not self._extra:
             return dict(values)
         self._admitted.intersection_update(values)
@@ -51,12 +51,12 @@ class Admission:
 
 
 class Labelling:
-    """Says under which labels an alert counts: its severity, the values of `group_by`, and its owner, if any.
+    """Finds the labels an alert is counted under: its severity, the values of `group_by`, and its owner, if any.
 
     Args:
-        source: the name of the source, which may decide about owners.
+        source: the name of the source, which owner rules may match.
         group_by: names of the alert's fields that are extra labels.
-        rules: say who is responsible for an alert; () where alerts have no owner.
+        rules: the owner rules; () where alerts have no owner.
     """
 
     def __init__(self, source: str, group_by: Sequence[str], rules: Sequence[OwnerRule]) -> None:
@@ -87,14 +87,14 @@ class Labelling:
         return owner
 
     def owner_of(self, alert: Alert) -> Labels:
-        """(owner,); () where alerts have none."""
+        """Returns (owner,); () where alerts have none."""
         return self.labels_of(alert)[-1:] if self.owners else ()
 
     def admission(self, limit: int) -> Admission:
-        """Admits `limit` label sets of a family; the rest becomes `other`, of the same owner."""
+        """Returns an Admission for `limit` label sets of a family; the rest becomes `other`, of the same owner."""
         return Admission(extra=len(self.group_by), behind=bool(self.owners), limit=limit)
 
 
 def _values_of(names: Sequence[str]) -> Callable[[Alert], Labels]:
-    """Reads these fields of an alert, the first of which is `severity`, as a tuple."""
+    """Returns a function that reads these fields of an alert, `severity` first, as a tuple."""
     return attrgetter(*names) if len(names) > 1 else lambda alert: (alert.severity,)

@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 from exporter.model.records import Kind
 from exporter.model.snapshot import Labels
 
-# Length in characters beyond that of any id that a vendor documents, and of what is made of it.
+# Characters of the longest identity kept as it is; all documented ids are shorter.
 LONGEST_KEY = 250
-# Records kept for each open alert where open alerts take most of the memory, and a limit for all of these.
+# Records kept per open alert where open alerts fill most of the memory, and the limit for all of them.
 RECORDS_PER_ALERT = 100
 CROWDED_LIMIT = 10_000
 
@@ -20,19 +20,19 @@ M = TypeVar("M")
 
 
 def identity_of(kind: Kind, key: str) -> Identity:
-    """What is remembered of a key: itself, or its digest where that is shorter, so that none takes much memory."""
+    """Returns the identity remembered for a key: the key itself, or its digest if it is long."""
     return kind, key if len(key) <= LONGEST_KEY else sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Ledger(Generic[M]):
-    """The identities met so far, at most `limit` with what is held elsewhere; least recently seen ones leave first.
+    """The identities seen so far, at most `limit` including those held elsewhere; least recently seen ones leave first.
 
-    Each identity keeps a mark: for a record whether it was counted, for a closed alert what it was. Of those that left
-    the newest time is kept, per kind: what is not newer than that may have been counted, and does not count again.
+    Each identity has a mark: for a record whether it was counted, for a closed alert what it was. Of those that left
+    the newest time is kept, per kind: what is not newer may have been counted already, and is not counted again.
 
     Args:
-        limit: how many identities are kept.
-        seconds_of: the time of a marked record, in seconds since 1970; 0 where it has none.
+        limit: the number of identities kept.
+        seconds_of: the Unix time of a marked record; 0 where it has none.
     """
 
     def __init__(self, limit: int, seconds_of: Callable[[M], int]) -> None:
@@ -46,11 +46,11 @@ class Ledger(Generic[M]):
         self.records: Counter[Labels] = Counter()
 
     def mark_of(self, identity: Identity) -> M | None:
-        """The mark of an identity met before; None for a new one."""
+        """Returns the mark of a known identity; None for a new one."""
         return self._marks.get(identity)
 
     def may_have_left(self, kind: Kind, at: datetime | None) -> bool:
-        """Whether a record that is not here may be one that left: those of its time have left already."""
+        """Returns whether an unknown record may have left already: others of its time have."""
         if at is None or kind not in self._forgotten:
             return False
         seconds = at.timestamp()
@@ -58,12 +58,12 @@ class Ledger(Generic[M]):
         return seconds < self._forgotten[kind] + 1 or (ahead is not None and seconds >= ahead)
 
     def enter(self, marks: Mapping[Identity, M], seen: Iterable[Identity], forget: Iterable[Identity] = ()) -> None:
-        """Drops identities that are kept elsewhere from now on, then keeps these marks; `seen` ones are in use.
+        """Drops identities, then stores these marks and refreshes those `seen`.
 
         Args:
-            marks: of identities that are new, or whose mark is another one now.
-            seen: identities that were met again.
-            forget: identities to drop.
+            marks: marks of new identities, and changed marks.
+            seen: identities seen again.
+            forget: identities to drop, kept elsewhere from now on.
         """
         for identity in forget:
             if self._marks.pop(identity, None) is not None:
@@ -79,11 +79,11 @@ class Ledger(Generic[M]):
             move(identity)
 
     def shrink(self, elsewhere: int, latest: datetime) -> None:
-        """Evicts down to the limit, of which `elsewhere` records are taken by open alerts, which never leave.
+        """Evicts down to the limit, `elsewhere` of which is taken by open alerts, which never leave.
 
-        Where these take more than half of it, some records of each are kept besides: what is read again with every
-        poll would otherwise be forgotten after each. A time after `latest` is a mistake: it makes nothing else look
-        old, but what is not older than it.
+        Where these take more than half of it, some records of each are kept as well: records read again with every
+        poll would otherwise be forgotten after each. A time after `latest` is a mistake and makes only records that
+        are not older than it look old.
         """
         room = self.limit - elsewhere
         if room < elsewhere:

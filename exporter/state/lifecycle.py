@@ -1,4 +1,4 @@
-"""What a complete list does to the alerts we track: opened, changed, missing, vanished."""
+"""Lifecycle: compares complete lists with tracked alerts: opened, changed, missing, vanished."""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from exporter.model.alert import Alert
 
-# Complete polls in a row that an open alert is missing from before it has vanished.
+# Consecutive complete polls an open alert must be missing from to have vanished.
 PATIENCE = 3
-# A time further ahead than this is a mistake of the vendor's: the alert counts, its age does not.
+# Time ahead beyond which a start is the vendor's mistake: the alert counts, its age does not.
 ABSURD = timedelta(days=1)
 
 
 class Changes(NamedTuple):
-    """What a list says against what we track. `changed` pairs the alert as it was and as it is."""
+    """The differences between a list and the tracked alerts. `changed` pairs the old and the new alert."""
 
     opened: list[Alert]
     changed: list[tuple[Alert, Alert]]
@@ -35,5 +35,5 @@ def changes(tracked: Mapping[str, Alert], listed: Mapping[str, Alert]) -> Change
 
 
 def missed(times: Mapping[str, int], missing: Collection[str], unsure: Collection[str]) -> dict[str, int]:
-    """How often in a row each missing alert was missed, this poll included; those unsure of keep their number."""
+    """Returns how many polls in a row, including this one, missed each alert; unsure ones keep their number."""
     return {key: times.get(key, 0) + (key not in unsure) for key in missing}

@@ -1,4 +1,4 @@
-"""Tally: the counters and histograms of one source's alerts, records and requests; they only ever grow."""
+"""Tally: the counters and histograms of one source; they only grow."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ _NONE = empty_histogram(LIFE_BUCKETS)
 
 
 class Tally:
-    """Counts once per call: the caller makes sure that it is new. `owner` is (name,), or () where alerts have none."""
+    """Counts once per call; callers ensure that records are new. `owner` is (name,), or () where alerts have none."""
 
     def __init__(self, labelling: Labelling, group_limit: int, sets: LabelSets) -> None:
         self._labelling = labelling
@@ -47,14 +47,14 @@ class Tally:
         self.request_seconds: defaultdict[str, Histogram] = defaultdict(lambda: empty_histogram(REQUEST_BUCKETS))
 
     def relabel(self, labelling: Labelling) -> None:
-        """Counts under the labels of other owners from now on; `group_by` is the same."""
+        """Applies other owners from now on; `group_by` is unchanged."""
         self._labelling = labelling
 
     def enter(self, verdicts: Verdicts, now: datetime) -> None:
-        """Counts what a poll means."""
+        """Counts the verdicts of a poll."""
         self.unmapped.update(verdicts.unmapped)
         self.alerts_opened(verdicts.opened, now)
-        self.alerts_opened(verdicts.opened_again, None)  # how long ago they first began is not how late we are
+        self.alerts_opened(verdicts.opened_again, None)  # their first start does not measure our delay
         for closing in verdicts.closed.values():
             if closing.counts:
                 self.alert_closed(closing.alert, closing.reason, now)
@@ -68,10 +68,10 @@ class Tally:
                 self.happened(record, owner)
 
     def shown(self, *, is_first: bool) -> dict[str, Any]:
-        """The counters of alerts as AlertCounts names them.
+        """Returns the counters of alerts by their AlertCounts names.
 
-        A label set that nobody could know of before is 0 in one snapshot and counts in the next: `increase()` sees no
-        value but the difference to the one before. Only at first everything is shown as it is.
+        A new label set that could not be known before is 0 in one snapshot and counted in the next, since `increase()`
+        ignores the first value of a series. Only the first snapshot shows everything at once.
         """
         grouped, owned = bool(self._labelling.group_by), bool(self._labelling.owners)
         return {
@@ -109,7 +109,7 @@ class Tally:
         return shown
 
     def alerts_opened(self, alerts: Sequence[Alert], now: datetime | None) -> None:
-        """Counts alerts that were seen to open, for the first time if `now` says when."""
+        """Counts opened alerts; first openings have `now`."""
         starts_of: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
         labels_of = self._labelling.labels_of
         for alert in alerts:
@@ -129,7 +129,7 @@ class Tally:
             self.detection_delay[owner] = known.observed(*seconds)
 
     def alert_closed(self, alert: Alert, reason: CloseReason, now: datetime) -> None:
-        """Counts an alert that closed; how long it was open is known unless it vanished."""
+        """Counts a closed alert, and how long it was open unless it vanished."""
         severity, *group = self._labelling.labels_of(alert)
         self.closed[self._closed_series.series_of((severity, reason, *group))] += 1
         if reason is not CloseReason.VANISHED and alert.ended_at is not None and alert.ended_at < now + ABSURD:
@@ -137,7 +137,7 @@ class Tally:
             _observe(self.open_duration, labels, alert.started_at, alert.ended_at)
 
     def happened(self, record: Operation | Convergence | Notice | Event, owner: Labels) -> None:
-        """Counts something that happened."""
+        """Counts a record."""
         match record:
             case Operation():
                 self.operations[record.operation, *owner] += 1
@@ -160,11 +160,11 @@ class Tally:
             self.anomalies[owner] += anomalies
 
     def notice_failed(self, notice: Notice, owner: Labels) -> None:
-        """Counts the failure of a notice that counts."""
+        """Counts the failure of a counted notice."""
         self.notice_failures[notice.channel, str(notice.failure), *owner] += 1
 
     def details_failed(self, details: Details) -> None:
-        """Counts the detail calls of a poll that ended without an answer."""
+        """Counts the failed detail calls of a poll."""
         for reason, count in details.failed.items():
             self.detail_failures[details.endpoint, reason] += count
 

@@ -1,4 +1,4 @@
-"""Verdicts: what the readings of a poll mean, beside what is remembered; decided before anything is written (pure)."""
+"""Verdicts: interprets the readings of a poll against memory, before anything is written (pure)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Happening = Notice | Operation | Convergence | Event
 
 
 class Past(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of an alert besides its newest record; of a closed one it is all there is."""
+    """The memory of an alert besides its newest record; all there is of a closed one."""
 
     baseline: bool
     started_at: datetime | None
@@ -31,23 +31,23 @@ class Past(msgspec.Struct, frozen=True, gc=False):
     owner: Labels = ()
 
 
-# What became of a record, and its time in seconds since 1970, in one number: a million of these are kept, and a tuple
-# of the two would take twice the memory.
+# States of a record, packed with its Unix time into one number: a million are kept, and tuples would take twice
+# the memory.
 BASELINE, COUNTED, FAILED = 0, 1, 2
 
 
 def mark_from(state: int, at: datetime | None) -> int:
-    """The mark of a record in this state."""
+    """Returns the mark for a record in this state."""
     return state | (_seconds(at) << 2)
 
 
 def state_from(mark: Past | int) -> int:
-    """The state of a marked record."""
+    """Returns the state of a marked record."""
     return mark & 3 if isinstance(mark, int) else BASELINE
 
 
 def seconds_from(mark: Past | int) -> int:
-    """The time of a marked record, or the end of a closed alert, in seconds since 1970; 0 where it has none."""
+    """Returns the Unix time of a marked record or of a closed alert's end; 0 where it has none."""
     return mark >> 2 if isinstance(mark, int) else _seconds(mark.ended_at)
 
 
@@ -56,7 +56,7 @@ def _seconds(at: datetime | None) -> int:
 
 
 class Memory(NamedTuple):
-    """What is remembered before a poll; not changed while it is decided what the poll means."""
+    """The memory before a poll; unchanged while verdicts are made."""
 
     open: Mapping[str, Alert]
     pasts: Mapping[str, Past]
@@ -66,7 +66,7 @@ class Memory(NamedTuple):
 
 
 class Taken:
-    """The readings of a poll, sorted by what they are about."""
+    """The readings of a poll, by kind."""
 
     def __init__(self, readings: Iterable[Reading]) -> None:
         self.listed: Sequence[Alert] | None = None
@@ -98,12 +98,12 @@ class Taken:
 
     @property
     def is_partial(self) -> bool:
-        """Whether something is left to be read."""
+        """Returns whether something was left unread."""
         return bool(self.truncated) or any(details.is_partial for details in self.details)
 
 
 class Closing(NamedTuple):
-    """An alert that is closed from now on; `before` is its record while it was open, if it was ever seen so."""
+    """An alert that closed; `before` is its record while open, if it was ever seen open."""
 
     alert: Alert
     reason: CloseReason
@@ -112,7 +112,7 @@ class Closing(NamedTuple):
 
 
 class Acknowledging(NamedTuple):
-    """The first acknowledgement of an alert, where it counts."""
+    """The counted first acknowledgement of an alert."""
 
     key: str
     severity: Severity
@@ -122,7 +122,7 @@ class Acknowledging(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """A record that counts, or whose failure does now, and the owner of its alert."""
+    """A record to count, or whose failure is to count, and the owner of its alert."""
 
     record: Happening
     owner: Labels
@@ -130,19 +130,19 @@ class Counted(NamedTuple):
 
 
 class Verdicts:
-    """What a poll means.
+    """The verdicts on a poll.
 
-    Alerts come before what happened to them, which counts or not by the alert it belongs to; and ended ones before open
-    ones, since an alert that ended while the lists were walked may stand in both. Only a complete list can miss an
-    alert, and only a poll without an error brings a missing alert nearer to having vanished.
+    Alerts are judged before their records, which count depending on the alert; and ended alerts before open ones,
+    since an alert that ended during the walk may be in both lists. Only a complete list can miss an alert, and only
+    a poll without an error counts towards vanishing.
 
     Args:
-        taken: what the poll read.
-        memory: what is remembered.
-        window: what the poll asked for.
+        taken: the readings of the poll.
+        memory: the memory before the poll.
+        window: the window of the poll.
         now: the vendor's clock.
         resolution: the vendor's finest unit of time.
-        complete: whether the poll read all that it asked for.
+        complete: whether the poll read everything it asked for.
     """
 
     def __init__(
@@ -153,12 +153,12 @@ class Verdicts:
         self._now = now
         self._edge = window.counted_from - (window.counted_from - _EPOCH) % resolution
         self.opened: list[Alert] = []
-        """Alerts that count as opened for the first time."""
+        """Alerts counted as opened for the first time."""
         self.opened_again: list[Alert] = []
         self.open: dict[str, Alert] = {}
-        """The records of alerts that are open and new or different."""
+        """Open alerts that are new or changed."""
         self.pasts: dict[str, Past] = {}
-        """What is to be remembered of open alerts besides."""
+        """Memory of open alerts besides their records."""
         self.changed: list[tuple[Alert, Alert]] = []
         self.closed: dict[str, Closing] = {}
         self.missed: Mapping[str, int] = memory.missed
@@ -186,7 +186,7 @@ class Verdicts:
     def _end(self, alert: Alert) -> None:
         reason, memory = alert.close_reason or CloseReason.CLOSED, self._memory
         past = memory.pasts.get(alert.key)
-        if past is not None:  # seen open before: that it ended happened since
+        if past is not None:  # seen open before, so it ended since then
             self._close(alert, reason, past, counts=True)
             self.outcomes[Kind.ALERT, "changed"] += 1
             return
@@ -226,7 +226,7 @@ class Verdicts:
         if not complete:
             self.missed = {key: times for key, times in self._memory.missed.items() if key in missing}
             return
-        # A vendor whose clock was set back does not list what now lies in its future.
+        # After its clock is set back, a vendor does not list alerts now in its future.
         ahead = {key for key in missing if (at := known[key].started_at) is not None and at > self._now}
         self.missed = missed(self._memory.missed, missing, taken.unsure | ahead)
         for key in [key for key, times in self.missed.items() if times >= PATIENCE]:
@@ -238,7 +238,7 @@ class Verdicts:
         for alert in alerts:
             key, started_at = alert.key, alert.started_at
             past = ledger.mark_of(identity_of(Kind.ALERT, key)) if any_closed else None
-            if isinstance(past, Past):  # closed before, open again under the same key
+            if isinstance(past, Past):  # closed before, reopened under the same key
                 self.reopened.append(identity_of(Kind.ALERT, key))
                 self.opened_again.append(alert)
             else:
@@ -281,7 +281,7 @@ class Verdicts:
             severity = alert.severity if alert is not None else past.severity
             self.acknowledged.append(Acknowledging(key, severity, self._owner_of(key), past.started_at, at))
 
-    # What happened to alerts, and events.
+    # Records of alerts, and events.
 
     def _happen(self, record: Happening) -> None:
         kind = kind_of(record)
@@ -338,16 +338,16 @@ class Verdicts:
         return past.owner if past is not None else self._memory.labelling.owner_of(nobody(key))
 
     def _counts(self, past: Past | None, at: datetime | None) -> bool:
-        """Whether what happened to an alert counts: of a baseline alert, or one we never saw, only what is new."""
+        """Returns whether a record counts: for a baseline alert, or one never seen, only if it is new."""
         if past is not None and not past.baseline:
             return True
         return at is not None and at >= self._edge
 
     def _was_before(self, at: datetime | None, *, can_be_absurd: bool = False) -> bool:
-        """Whether it was so before counting began, by a time that is not after now unless it may be absurd.
+        """Returns whether it predates counting, by a time not after now unless it may be absurd.
 
-        Once a poll has succeeded whatever is new counts, but for what no window has reached before: a clock that is set
-        back makes one reach behind the first.
+        After the first success everything new counts, except what no earlier window reached: a clock that is set
+        back makes a window reach behind the first.
         """
         window = self._window
         if not window.first:
@@ -356,7 +356,7 @@ class Verdicts:
 
 
 def nobody(key: str) -> Alert:
-    """An alert of which nothing is known but its key."""
+    """Returns an alert of which only the key is known."""
     return Alert(key=key, severity=Severity.UNKNOWN, started_at=None)
 
 
@@ -366,5 +366,5 @@ _MOVES = tuple(
 
 
 def _differs(before: Alert, alert: Alert) -> bool:
-    """Whether something changed that a metric shows."""
+    """Returns whether a change affects any metric."""
     return any(getattr(before, field) != getattr(alert, field) for field in _MOVES)

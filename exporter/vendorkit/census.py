@@ -81,17 +81,17 @@ class Census(Generic[Row]):
 
     @property
     def missing(self) -> dict[str, Alert]:
-        """The alerts believed open that no list has shown: they are to be looked up."""
+        """Returns the alerts believed open that no list has shown: they are to be looked up."""
         if self._cut:
             return {}
         return {key: alert for key, alert in self._known.items() if not self._shows(key)}
 
     def is_listed(self, key: str) -> bool:
-        """Whether some list has shown this alert, readable or not."""
+        """Returns whether some list has shown this alert, readable or not."""
         return key in self._records or key in self._unreadable
 
     def alerts(self) -> Iterator[tuple[Alert, Row]]:
-        """The alerts that could be read, open and ended, each with the row that counts."""
+        """Yields the alerts that could be read, open and ended, each with the row that counts."""
         for key, record in self._records.items():
             if isinstance(record, Alert):
                 yield record, self._rows[key]

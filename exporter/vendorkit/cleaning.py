@@ -36,7 +36,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def words(*tables: Iterable[object]) -> frozenset[str]:
-    """The values of tables in lower case, as `Vocabulary.values` wants them; a text counts as words between spaces."""
+    """Returns the values of tables in lower case, for `Vocabulary.values`; a text is split at spaces."""
     found: set[str] = set()
     for table in tables:
         found.update(table.lower().split() if isinstance(table, str) else (str(value).lower() for value in table))
@@ -175,7 +175,7 @@ class Cleaner:
         return f"{shifted:%Y-%m-%d}{between}{shifted:%H:%M:%S}{fraction or ''}{zone or ''}"
 
     def _prose(self, text: str, chance: random.Random) -> str:
-        """A placeholder of a text, in which what readers look for stays."""
+        """Returns a placeholder of a text, in which what readers look for stays."""
         kept = [False] * len(text)
         for pattern in self._keywords:
             for found in pattern.finditer(text):
@@ -215,7 +215,7 @@ def _shaped(text: str, chance: random.Random) -> str:
 
 
 def _replaced(character: str, chance: random.Random, marks: str = "") -> str:
-    """A character of the same class; a mark stays, or becomes one of `marks`."""
+    """Returns a character of the same class; a mark stays, or becomes one of `marks`."""
     if character.isspace():
         return " "
     if character.isdecimal():

@@ -38,7 +38,7 @@ class VendorClock:
         self._told = (told, self._elapsed())
 
     def now(self) -> datetime:
-        """The time at the vendor; ours where no answer told it or the two agree."""
+        """Returns the time at the vendor; ours where no answer told it or the two agree."""
         own = self._own_now()
         if self._told is None:
             return own
@@ -47,5 +47,5 @@ class VendorClock:
         return own if abs(vendor - own) < NOISE else vendor
 
     def at(self, elapsed: float) -> datetime:
-        """The time at the vendor when the clock that never steps showed `elapsed`."""
+        """Returns the time at the vendor when the clock that never steps showed `elapsed`."""
         return self.now() - timedelta(seconds=self._elapsed() - elapsed)

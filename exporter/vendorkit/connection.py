@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def is_usable(self) -> bool:
-        """Whether it stands, and nothing came that nobody asked for."""
+        """Returns whether it stands, and nothing came that nobody asked for."""
         return not (self._ended or self._received or self._transport is None or self._transport.is_closing())
 
     def _stay(self) -> None:

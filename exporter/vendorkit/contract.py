@@ -30,7 +30,7 @@ from exporter.vendorkit.settings import Duration, ExistingFile, Settings
 
 
 def _no_credentials_in(url: str) -> str:
-    """The URL without a trailing slash, its scheme in lower case; refuses one with a user, a query or a fragment."""
+    """Returns the URL without trailing slash, its scheme in lower case; refuses a user, a query or a fragment."""
     if not isinstance(url, str) or "://" not in url:
         raise ValueError("must be a URL such as https://api.example.com")
     parsed = AnyHttpUrl(url)
@@ -232,5 +232,5 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def severities_from(table: Mapping[str, Severity], config: Tuning) -> dict[str, Severity]:
-    """The vendor's table with the operator's `severity_map` over it; levels compare in upper case."""
+    """Returns the vendor's table with the operator's `severity_map` over it; levels compare in upper case."""
     return {level.upper(): severity for level, severity in {**table, **config.severity_map}.items()}

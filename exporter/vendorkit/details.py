@@ -29,7 +29,7 @@ _FOR_GOOD = frozenset({Reason.NOT_FOUND, Reason.API_ERROR, Reason.BAD_RESPONSE, 
 
 
 def fails_for_good(error: FetchError) -> bool:
-    """Whether the same call will probably fail in the same way: it was answered, and not by a server in trouble."""
+    """Returns whether repeating the call will probably fail alike: it was answered by a working server."""
     return error.reason in _FOR_GOOD and not error.repeat
 
 
@@ -108,7 +108,7 @@ class DetailQueue:
             entry.due = entry.queued = at
 
     def is_idle(self, key: str) -> bool:
-        """Whether an alert in the queue is not to be read again, as far as is known."""
+        """Returns whether an alert in the queue is not to be read again, as far as is known."""
         return self._entries[key].due is None
 
     def know(self, key: str, version: Hashable) -> None:
@@ -119,11 +119,11 @@ class DetailQueue:
         )
 
     def since(self, key: str) -> datetime:
-        """When the present version of an alert in the queue was first offered."""
+        """Returns when the present version of an alert in the queue was first offered."""
         return self._entries[key].since
 
     def due(self) -> list[str]:
-        """The alerts to ask about now, those that wait longest first."""
+        """Returns the alerts to ask about now, those that wait longest first."""
         waiting = [
             (entry.queued, key)
             for key, entry in self._entries.items()
@@ -132,7 +132,7 @@ class DetailQueue:
         return [key for _, key in sorted(waiting, key=itemgetter(0))]  # of those that wait alike, as they are listed
 
     def reads(self, key: str) -> int:
-        """How many times an alert's present version was read."""
+        """Returns how many times an alert's present version was read."""
         entry = self._entries.get(key)
         return entry.reads if entry is not None and entry.read_version == entry.version else 0
 
@@ -186,7 +186,7 @@ class DetailQueue:
                 del self._entries[key]
 
     def backlog(self) -> int:
-        """How many alerts wait for a call that is due."""
+        """Returns how many alerts wait for a call that is due."""
         return len(self.due())
 
 
@@ -198,7 +198,7 @@ class Fetched(NamedTuple, Generic[T]):
     waiting: int
 
     def reading(self, endpoint: str, facts: frozenset[Fact] = frozenset(), *, waiting: int | None = None) -> Details:
-        """How the calls went; `waiting` where more wait than were not tried."""
+        """Returns how the calls went; `waiting` where more wait than were not tried."""
         failed = Counter(error.reason for error in self.failed.values())
         return Details(endpoint, facts, len(self.details), failed, self.waiting if waiting is None else waiting)
 
@@ -300,7 +300,7 @@ class Follow(Generic[T]):
 
     @property
     def failed(self) -> dict[str, FetchError]:
-        """Why calls of this poll have failed, by alert."""
+        """Returns why calls of this poll have failed, by alert."""
         return self._asked.failed
 
     def begin(self, window: Window) -> None:
@@ -351,7 +351,7 @@ class Follow(Generic[T]):
             self.queue.tried(key)
 
     def reading(self) -> Details:
-        """How the calls of this poll went."""
+        """Returns how the calls of this poll went."""
         waiting = max(self.queue.backlog(), self._asked.waiting)
         return self._asked.reading(self._endpoint, self.facts, waiting=waiting)
 
@@ -372,7 +372,7 @@ class Due:
         self._at = datetime.min.replace(tzinfo=UTC)
 
     def is_now(self, now: datetime) -> bool:
-        """Whether the moment has come."""
+        """Returns whether the moment has come."""
         # A vendor's clock that was corrected backwards must not put it off for longer.
         return now >= self._at or self._at - now > ASKED_AGAIN_AFTER
 
@@ -390,7 +390,7 @@ class OptionalApi:
         self._again = Due()
 
     def is_worth_asking(self, now: datetime) -> bool:
-        """Whether to ask: always where the call is there, else an hour after the server said that it is not."""
+        """Returns whether to ask: always where the call is there, else an hour after the server said that it is not."""
         return self.is_there or self._again.is_now(now)
 
     def answered(self, now: datetime, *, is_there: bool) -> None:

@@ -19,12 +19,12 @@ _MOST_DIGITS = 15
 
 
 def is_digits(value: str) -> bool:
-    """Whether a text is a whole number of at most 15 ASCII digits: int() takes those of other scripts as well."""
+    """Returns whether a text is a whole number of at most 15 ASCII digits; int() accepts other scripts too."""
     return len(value) <= _MOST_DIGITS and value.isascii() and value.isdecimal()
 
 
 def whole_number(value: Scalar, field: str, *, most: int = 10**_MOST_DIGITS - 1) -> int | None:
-    """A number of things, at most `most`, also as text; None for null and ""; raises ItemRejected for anything else."""
+    """Returns a count of at most `most`, also from text; None for null and ""; raises ItemRejected for the rest."""
     number = value
     if isinstance(value, str):
         digits = value.strip()
@@ -39,14 +39,14 @@ def whole_number(value: Scalar, field: str, *, most: int = 10**_MOST_DIGITS - 1)
 
 
 def moment_from_ms(value: Scalar, field: str) -> datetime | None:
-    """The moment an epoch in milliseconds means; None for null, "", 0 and -1; raises ItemRejected for nonsense."""
+    """Returns the time of an epoch in milliseconds; None for null, "", 0 and -1; raises ItemRejected if invalid."""
     if type(value) is int and 0 < value < 253402214400000:  # the usual case, first: up to the year 9999
         return datetime.fromtimestamp(value / 1000, UTC)
     return _moment(value, 1000, field)
 
 
 def moment_from_s(value: Scalar, field: str) -> datetime | None:
-    """The moment an epoch in seconds means; None for null, "", 0 and -1; raises ItemRejected for nonsense."""
+    """Returns the time of an epoch in seconds; None for null, "", 0 and -1; raises ItemRejected if invalid."""
     if type(value) is int and 0 < value < 253402214400:
         return datetime.fromtimestamp(value, UTC)
     return _moment(value, 1, field)
@@ -65,7 +65,7 @@ def _moment(value: Scalar, unit: int, field: str) -> datetime | None:
 
 
 def moment_from_text(value: Scalar, field: str, zone: tzinfo = UTC) -> datetime | None:
-    """The moment an ISO 8601 text means, `zone` where it names none; None for null and ""; raises ItemRejected."""
+    """Returns the time of an ISO 8601 text, by default in `zone`; None for null and ""; raises ItemRejected."""
     if value is None or value == "":
         return None
     try:
@@ -76,7 +76,7 @@ def moment_from_text(value: Scalar, field: str, zone: tzinfo = UTC) -> datetime 
 
 
 def text(value: Any) -> str:
-    """Text where text or a number is due; "" for null and for what is neither."""
+    """Returns text where text or a number is due; "" for null and for what is neither."""
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
@@ -85,19 +85,19 @@ def text(value: Any) -> str:
 
 
 def words(value: Any) -> str:
-    """Free text, also where it comes as a list of texts; "" for anything else."""
+    """Returns free text, also where it comes as a list of texts; "" for anything else."""
     return ", ".join(filter(None, map(text, value))) if isinstance(value, list) else text(value)
 
 
 def short(value: Any) -> str:
-    """A name or a title as text of at most 1,024 characters: what is kept as long as an alert is open."""
+    """Returns a name or a title as text of at most 1,024 characters: what is kept as long as an alert is open."""
     if type(value) is str and len(value) <= LONGEST_TEXT:  # the usual case, first
         return value
     return text(value)[:LONGEST_TEXT]
 
 
 def identity(value: Scalar, field: str) -> str:
-    """An id as text, never through a float; raises ItemRejected where there is none."""
+    """Returns an id as text, never through a float; raises ItemRejected where there is none."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -106,10 +106,10 @@ def identity(value: Scalar, field: str) -> str:
 
 
 def flag(value: Any) -> bool:
-    """Whether a vendor's boolean says yes; null and anything odd is no."""
+    """Returns whether a vendor's boolean says yes; null and anything odd is no."""
     return value is True or value in ("true", "True", 1)
 
 
 def list_from(value: Any) -> list[Any]:
-    """A list where one is due; empty for null and anything else."""
+    """Returns a list where one is due; empty for null and anything else."""
     return value if isinstance(value, list) else []

@@ -32,7 +32,7 @@ Heed = Callable[[Mapping[str, str]], FetchError | None]
 
 
 def no_opinion(_status: int, _body: bytes) -> FetchError | None:
-    """The judge of a vendor that has nothing to add to the HTTP status."""
+    """Returns the judge of a vendor that has nothing to add to the HTTP status."""
     return None
 
 
@@ -61,7 +61,7 @@ class Http:
         self.details_until = deadline - (deadline - anyio.current_time()) / 4
 
     def has_time(self) -> bool:
-        """Whether a call that can wait for the next poll still fits into this one."""
+        """Returns whether a call that can wait for the next poll still fits into this one."""
         return anyio.current_time() < self.details_until
 
     async def ask(
@@ -184,7 +184,7 @@ def _payload(response: httpx.Response, read: Callable[[bytes], T], judge: Judge)
 
 
 def _readable(response: httpx.Response) -> bytes:
-    """The body; raises `too_large` for one of more values than can be read in one go, told by its commas."""
+    """Returns the body; raises `too_large` for one of more values than can be read in one go, told by its commas."""
     body = response.content
     if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
         raise SourceUnintelligible(f"an answer of more than {MOST_VALUES} values", reason=Reason.TOO_LARGE)

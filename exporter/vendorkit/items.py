@@ -29,7 +29,7 @@ class Normalised(NamedTuple, Generic[R]):
 
 
 def normalise_all(kind: Kind, items: Iterable[T], convert: Callable[[T], R | None]) -> Normalised[R]:
-    """Every item converted; None means there is nothing to tell of it, ItemRejected costs only that item."""
+    """Returns every item converted; None means there is nothing to tell of it, ItemRejected costs only that item."""
     converted: list[R] = []
     rejected = Rejections()
     for item in items:
@@ -127,7 +127,7 @@ class PageDecoder(Generic[P, T]):
         self._kind = kind
 
     def decode(self, body: bytes) -> Decoded[P, T]:
-        """The page.
+        """Returns the page.
 
         Raises:
             msgspec.DecodeError: the envelope itself cannot be read; ValidationError if it has the wrong shape.
@@ -164,7 +164,7 @@ class PageDecoder(Generic[P, T]):
 
 
 def checked_length(items: Sequence[T]) -> Sequence[T]:
-    """The items of a list inside an answer; raises `too_large` if they are too many to be walked."""
+    """Returns the items of a list inside an answer; raises `too_large` if they are too many to be walked."""
     if len(items) > LONGEST_LIST:
         raise SourceUnintelligible(f"a list of more than {LONGEST_LIST} items in one answer", reason=Reason.TOO_LARGE)
     return items
@@ -176,9 +176,9 @@ _ESCAPED_SURROGATE = re.compile(
 
 
 def mend(body: bytes) -> bytes:
-    """The body with what is no Unicode replaced by U+FFFD: bytes that are not UTF-8, and lone surrogate escapes.
+    """Returns the body with invalid UTF-8 and lone surrogate escapes replaced by U+FFFD.
 
-    What takes more than a million changes is left as it is.
+    A body that needs more than a million changes is left alone.
     """
     text = body.decode("utf-8", "replace").encode()
     return _ESCAPED_SURROGATE.sub(

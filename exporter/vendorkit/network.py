@@ -92,7 +92,7 @@ class Network(httpx.AsyncBaseTransport):
         self._idle: dict[_Server, list[Connection]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer as it comes: its head, and its body as it is read."""
+        """Returns the answer as it comes: its head, and its body as it is read."""
         url = request.url
         server = url.scheme, url.raw_host, url.port
         try:
@@ -113,7 +113,7 @@ class Network(httpx.AsyncBaseTransport):
         return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body, request=request)
 
     def _kept(self, server: "_Server") -> Connection | None:
-        """The connection that was used last, if one stands."""
+        """Returns the connection that was used last, if one stands."""
         idle = self._idle.get(server, [])
         while idle:
             connection = idle.pop()
@@ -123,7 +123,7 @@ class Network(httpx.AsyncBaseTransport):
         return None
 
     def proxy_to(self, url: httpx.URL) -> httpx.URL | None:
-        """The proxy that leads there; raises ValueError where the environment names none that can be used."""
+        """Returns the proxy that leads there; raises ValueError where the environment names none that can be used."""
         server = url.scheme, url.raw_host, url.port
         if server not in self._proxies:
             found = proxy_for(str(url), self._setting)
@@ -181,7 +181,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 def network_for(config: SourceConfig) -> Network:
-    """The network as this source is configured to use it.
+    """Returns the network as this source is configured to use it.
 
     Raises:
         ConfigError: certificates or a proxy cannot be used; each problem by its key below the source.

@@ -20,7 +20,7 @@ N = TypeVar("N")
 async def follow_cursors(
     fetch: Callable[[str | None], Awaitable[P]], *, max_pages: int, first: str | None = None
 ) -> AsyncIterator[P]:
-    """Each page until one names no next; raises `truncated` at the page cap and at a cursor that was used before."""
+    """Yields pages until one names no next; raises `truncated` at the page cap and for a repeated cursor."""
     cursor = first
     used = {cursor}
     for _ in range(max_pages):
@@ -38,7 +38,7 @@ async def follow_cursors(
 async def follow_numbers(
     fetch: Callable[[int], Awaitable[N]], *, max_pages: int, is_last: Callable[[N, int], bool]
 ) -> AsyncIterator[N]:
-    """Pages 1, 2, 3 … until `is_last(page, number)`; raises `truncated` at the page cap."""
+    """Yields pages 1, 2, 3 … until `is_last(page, number)`; raises `truncated` at the page cap."""
     for number in range(1, max_pages + 1):
         page = await fetch(number)
         yield page

@@ -32,7 +32,7 @@ def proxy_for(url: str, setting: str | None, environ: Mapping[str, str] = os.env
 
 
 def checked_proxy(url: str) -> str:
-    """The URL of a proxy, or `none`; raises ValueError, which repeats nothing of what may hold a password."""
+    """Returns the URL of a proxy, or `none`; raises ValueError, which repeats nothing of what may hold a password."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -50,7 +50,7 @@ def not_understood(no_proxy: str) -> list[str]:
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
-    """A proxy environment variable; the spelling in lower case wins, even empty."""
+    """Returns a proxy environment variable; the spelling in lower case wins, even empty."""
     return environ.get(name, environ.get(name.upper(), "")).strip()
 
 

@@ -18,7 +18,7 @@ KEYWORDS: tuple[tuple[re.Pattern[str], FailureReason], ...] = tuple(
 
 
 def failure_reason_from(text: str) -> FailureReason:
-    """The reason a vendor's text means; unknown where there is no text, other where no keyword is in it."""
+    """Returns the reason a vendor's text means; unknown where there is no text, other where no keyword is in it."""
     if not text.strip():
         return FailureReason.UNKNOWN
     return next((reason for pattern, reason in KEYWORDS if pattern.search(text)), FailureReason.OTHER)

@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 
 
 def seconds_from(value: str | None, date: str | None) -> float | None:
-    """Seconds to wait, from a number or an HTTP date taken against the answer's own Date; None for nonsense.
+    """Returns seconds to wait, from a number or an HTTP date taken against the answer's own Date; None for nonsense.
 
     A date without the answer's Date cannot be trusted across clocks and counts from our own.
     """

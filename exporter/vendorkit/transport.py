@@ -58,7 +58,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._observe = observe
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The complete answer to one attempt; waits for its place and its permit first."""
+        """Returns the complete answer to one attempt; waits for its place and its permit first."""
         async with self._places:
             await self._take_permit()
             return await self._attempt(request)
@@ -162,7 +162,7 @@ class Client(httpx.AsyncClient):
 
     @property
     def cookies(self) -> httpx.Cookies:
-        """None, whatever was answered."""
+        """Returns none, whatever was answered."""
         return self._none
 
     @cookies.setter

@@ -9,6 +9,6 @@ from exporter.vendorkit.contract import Vendor
 
 @cache
 def load_all() -> dict[str, Vendor]:
-    """Every vendor by its name, found by its folder."""
+    """Returns every vendor by its name, found by its folder."""
     modules = (import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if found.ispkg)
     return {module.VENDOR.name: module.VENDOR for module in modules}

@@ -181,7 +181,7 @@ async def test_a_source_going_down_and_coming_back_is_logged_once_each(caplog: p
     await timetable(source, 700)
 
     assert caplog.text.count("poll failed") == 1
-    assert caplog.text.count("answers again after 4 failed polls") == 1
+    assert caplog.text.count("recovered after 4 failed polls") == 1
 
 
 async def test_an_outage_is_logged_again_every_hour_with_its_count_and_what_to_do(
@@ -195,7 +195,7 @@ async def test_an_outage_is_logged_again_every_hour_with_its_count_and_what_to_d
     assert first.startswith("source")
     assert "poll failed (connection): no answer; check " in first
     assert len(again) == 3
-    counts = [int(re.search("still fails, ([0-9]+) polls in a row", line)[1]) for line in again]  # type: ignore[index]
+    counts = [int(re.search("still failing, ([0-9]+) polls in a row", line)[1]) for line in again]  # type: ignore[index]
     assert counts == sorted(counts)
     assert counts[0] > 10
     assert all(line.endswith(first.partition("no answer")[2]) for line in again)
@@ -244,6 +244,6 @@ async def test_records_that_cannot_be_read_are_one_line_per_kind(caplog: pytest.
 
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "source s: records that cannot be read: 2000 of alert; id 0 is missing",
-        f"source s: records that cannot be read: 1 of notice; {'x' * 200}",
+        "source s: unreadable records: 2000 of alert; id 0 is missing",
+        f"source s: unreadable records: 1 of notice; {'x' * 200}",
     ]

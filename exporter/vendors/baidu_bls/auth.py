@@ -26,7 +26,7 @@ class BceAuth(httpx.Auth):
         self._now = now
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """The signed request, perhaps twice."""
+        """Yields the signed request, perhaps twice."""
         signed_at = self._now()
         self._sign(request, signed_at)
         response = yield request
@@ -50,7 +50,7 @@ class BceAuth(httpx.Auth):
 
 
 def signature(secret: str, prefix: str, method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
-    """The signature of a request.
+    """Returns the signature of a request.
 
     Args:
         prefix: the Authorization header up to the expiry.

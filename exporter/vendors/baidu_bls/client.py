@@ -72,7 +72,7 @@ class Client:
         self._id_parameters = ID_PARAMETERS if id_parameter == "auto" else (id_parameter,)
 
     async def list_records(self, *, state: str, since: datetime, order_by: str, order: str, page: int) -> Page:
-        """A page of the alarm records in a state, of alarms that started at `since` or later."""
+        """Returns a page of the alarm records in a state, of alarms that started at `since` or later."""
         body = {
             "state": state,
             "startDateTime": since.strftime(TIME_FORMAT),
@@ -92,7 +92,7 @@ class Client:
         )
 
     async def describe_record(self, alarm_id: str) -> Alarm | None:
-        """An alarm record with its executions; None if the vendor knows none by this id.
+        """Returns an alarm record with its executions; None if the vendor knows none by this id.
 
         Which name the id goes by is known as soon as an answer shows the alarm.
         """
@@ -180,5 +180,5 @@ def _error_of(code: str) -> FetchError | None:
 
 
 def _shown(code: str) -> str:
-    """A code of the vendor's as far as it can be shown: bounded, and nothing but a word."""
+    """Returns a code of the vendor's as far as it can be shown: bounded, and nothing but a word."""
     return code if re.fullmatch(r"[A-Za-z0-9_.]{1,60}", code) else "no code"

@@ -56,7 +56,7 @@ _EXECUTION = msgspec.json.Decoder(Execution)
 
 
 def moment_from(value: Any) -> datetime | None:
-    """The moment an ISO 8601 text means, in UTC where it names no zone; None for what is no time."""
+    """Returns the moment an ISO 8601 text means, in UTC where it names no zone; None for what is no time."""
     try:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not UTC:
@@ -67,14 +67,14 @@ def moment_from(value: Any) -> datetime | None:
 
 
 def key_from(alarm: Alarm | AlarmId) -> str:
-    """The id of a record; raises ItemRejected where it has none."""
+    """Returns the id of a record; raises ItemRejected where it has none."""
     if not isinstance(alarm.id, str) or not alarm.id:
         raise ItemRejected("id is missing")
     return alarm.id
 
 
 def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
-    """The alert a record tells of, open unless its state says that it ended; raises ItemRejected without an id."""
+    """Returns the alert of a record, open unless its state says that it ended; raises ItemRejected without an id."""
     key = key_from(alarm)
     state = state_of(alarm)
     reason = STATES.get(state)
@@ -109,13 +109,13 @@ def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
 
 
 def state_of(alarm: Alarm) -> str:
-    """The alarm's state as the table writes it, or the vendor's word in upper case; "" where the record has none."""
+    """Returns the alarm's state as the table writes it, or the vendor's word in upper case; "" if there is none."""
     state = alarm.state
     return state if type(state) is str and state in STATES else text(state).upper()
 
 
 def level_of(alarm: Alarm) -> str:
-    """The alarm's level in the vendor's words; "" where the record does not say."""
+    """Returns the alarm's level in the vendor's words; "" where the record does not say."""
     condition = alarm.trigger_condition
     return text(condition.level) if type(condition) is TriggerCondition else ""
 
@@ -173,7 +173,7 @@ def _run_from(raw: msgspec.Raw) -> _Run:
 
 
 def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
-    """One for each run that alarmed again; the first one that was not pending is what raised the alarm."""
+    """Yields one for each run that alarmed again; the first one that was not pending is what raised the alarm."""
     raised = (run for run in runs if run.state == "ALERT" and _result_of(run) != _PENDING)
     alarming = sorted(raised, key=lambda run: run.at or _LATEST)
     for run in alarming:
@@ -183,7 +183,7 @@ def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
 
 
 def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
-    """One for each template and way of telling, once the result is there."""
+    """Yields one for each template and way of telling, once the result is there."""
     result = _result_of(run)
     if result in _NOT_YET:
         return
@@ -209,7 +209,7 @@ def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
 
 
 def _ways_of(execution: Execution) -> dict[str, Channel]:
-    """How people were told, by template and method; a template's callbacks are one way."""
+    """Returns how people were told, by template and method; a template's callbacks are one way."""
     ways: dict[str, Channel] = {}
     for template in execution.notices or ():
         name = text(template.id) or text(template.name)

@@ -102,7 +102,7 @@ _CODED = msgspec.json.Decoder(_Coded)
 
 
 def code_of(body: bytes) -> str:
-    """The vendor's code in an answer's body; "" for a body without one."""
+    """Returns the vendor's code in an answer's body; "" for a body without one."""
     try:
         return text(_CODED.decode(body).code)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

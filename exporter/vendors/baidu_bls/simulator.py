@@ -74,7 +74,7 @@ class _Run(msgspec.Struct):
     pending: bool = False
 
     def is_settled(self, now: datetime) -> bool:
-        """Whether the result of its notice is there."""
+        """Returns whether the result of its notice is there."""
         return bool(self.tells) and all(tell.settles <= now for tell in self.tells)
 
 
@@ -124,7 +124,7 @@ class BaiduBlsSimulator:
         self._shifted: set[str | None] = set()
 
     def endpoint_of(self, request: Request) -> str:
-        """Which call this is."""
+        """Returns which call this is."""
         return {LIST_PATH: "list_alarm_record", DETAIL_PATH: "describe_alarm_record"}.get(request.path, "other")
 
     def answer(self, request: Request) -> Response:
@@ -143,11 +143,11 @@ class BaiduBlsSimulator:
         raise Refusal(400, "InvalidURI", "Could not parse the specified URI")
 
     def error_in_envelope(self, _endpoint: str) -> Response:
-        """A failure inside HTTP 200."""
+        """Returns a failure inside HTTP 200."""
         return json_response({"success": False, "code": "InvalidParameter", "message": "Request param invalid"})
 
     def settings(self, base_url: str) -> dict[str, Any]:
-        """The source's section of a configuration file."""
+        """Returns the source's section of a configuration file."""
         auth = {"access_key": ACCESS_KEY, "secret_key": self._secret}
         return {"vendor": self.vendor, "endpoint": base_url, "auth": auth, "detail_interval": "30s"}
 
@@ -158,7 +158,7 @@ class BaiduBlsSimulator:
         return {"secret_key": self._secret}
 
     def truth(self, since: Since) -> Truth:
-        """The ledger, told in executions: each one in state ALERT after the one that raised the alarm is a convergence.
+        """Returns the ledger in executions: each in state ALERT after the one that raised the alarm is a convergence.
 
         Of an alarm that was removed only counts what its detail still told.
         """
@@ -298,7 +298,7 @@ class BaiduBlsSimulator:
         return json_response({"success": True, "msg": "", "alarm": alarm}, status=201)
 
     def _incident(self, alarm_id: str) -> Incident | None:
-        """The alarm by this id, if the API shows it; incidents are numbered from 1 in their order."""
+        """Returns the alarm by this id, if the API shows it; incidents are numbered from 1 in their order."""
         digits = alarm_id.removeprefix("a-")
         number = int(digits, 16) if re.fullmatch(r"[0-9a-f]{12}", digits) else 0
         if not 0 < number <= len(self.world.incidents):
@@ -346,7 +346,7 @@ def _moment_or(default: datetime, text: str | None) -> datetime:
 
 
 def _runs_of(incident: Incident) -> list[_Run]:
-    """The executions of an alarm: those before it that were not enough to raise it, the one that did, each further
+    """Returns an alarm's executions: those before it that were not enough to raise it, the one that did, each further
     anomaly, each time people are told.
     """
     runs = {(at, "ALERT"): _Run(at, "ALERT", []) for at in (incident.started, *incident.anomalies)}
@@ -358,12 +358,12 @@ def _runs_of(incident: Incident) -> list[_Run]:
 
 
 def _pending_count_of(incident: Incident) -> int:
-    """How many executions in a row have to find the condition met before the alarm is raised."""
+    """Returns how many executions in a row have to find the condition met before the alarm is raised."""
     return 3 if incident.number % 4 == 3 else 1
 
 
 def _record(incident: Incident) -> dict[str, Any]:
-    """An alarm record without its executions."""
+    """Returns an alarm record without its executions."""
     return {
         "id": _id(incident),
         "groupId": f"g{incident.number % 7}",
@@ -389,7 +389,7 @@ def _policy(incident: Incident) -> dict[str, Any]:
 
 
 def _pairs(incident: Incident, values: dict[str, Any]) -> Any:
-    """A map, which some records have as a list of pairs, as in the manual's example."""
+    """Returns a map, which some records have as a list of pairs, as in the manual's example."""
     return values if incident.number % 2 else [{"key": key, "value": value} for key, value in values.items()]
 
 
@@ -417,5 +417,5 @@ def _hmac(key: str, text: str) -> str:
 
 
 def simulator_for(world: World) -> BaiduBlsSimulator:
-    """The vendor over a world."""
+    """Returns the vendor over a world."""
     return BaiduBlsSimulator(world)

@@ -60,7 +60,7 @@ class BaiduBlsSource:
         )
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """Open alerts; alerts that ended; what the executions of records tell; how their details were read."""
+        """Yields open alerts; alerts that ended; what the executions of records tell; how their details were read."""
         self._details.begin(window)
         census = Census[Alarm](window, key_from=key_from, record_from=partial(self._alert_from, window=window))
         heard = _Heard()
@@ -93,7 +93,7 @@ class BaiduBlsSource:
     # Lists.
 
     async def _walk(self, state: str, *, since: datetime, ended_since: datetime | None = None) -> Rows[Alarm]:
-        """Every record in a state, of alarms that started at `since` or later; with `ended_since`, newest end first."""
+        """Yields the records in a state, of alarms started since `since`; with `ended_since`, newest end first."""
         walk = _Walk(ended_since)
         order_by, order = ("endTime", "desc") if ended_since else ("startTime", "asc")
 
@@ -113,7 +113,7 @@ class BaiduBlsSource:
         return walk.rows
 
     def _alert_from(self, alarm: Alarm, window: Window) -> Alert | None:
-        """The alert of a record; None for one that ended before the window and was not known."""
+        """Returns the alert of a record; None for one that ended before the window and was not known."""
         alert = self._known_alert_from(alarm, window)
         start = window.start.replace(microsecond=0)
         if alert.ended_at and alert.ended_at < start and alert.key not in window.open_alerts:
@@ -121,7 +121,7 @@ class BaiduBlsSource:
         return alert
 
     def _known_alert_from(self, alarm: Alarm, window: Window) -> Alert:
-        """The alert, with the severity it is known by where this record does not tell one."""
+        """Returns the alert, with the severity it is known by where this record does not tell one."""
         alert = alert_from(alarm, self._severities)
         if alert.severity is Severity.UNKNOWN and not level_of(alarm):
             known = window.open_alerts.get(alert.key)
@@ -243,7 +243,7 @@ class _Walk:
         self._nameless += len(page.items) + len(page.rejected) - len(ids)
 
     def shrank_by(self, page: Page) -> bool:
-        """Whether the list became shorter between the page before and this one."""
+        """Returns whether the list became shorter between the page before and this one."""
         total = _total_of(page)
         return total is not None and self._total is not None and total < self._total
 
@@ -272,7 +272,7 @@ class _Walk:
         return len(self._ids) + self._nameless
 
     def _reaches_back(self, alarms: Iterable[Alarm]) -> bool:
-        """Whether a page of ended alarms, newest end first, goes back to before the window."""
+        """Returns whether a page of ended alarms, newest end first, goes back to before the window."""
         if self._ended_since is None:
             return False
         ends = [ended_at for alarm in alarms if (ended_at := moment_from(alarm.end_time)) is not None]

@@ -16,7 +16,7 @@ class BluekingAuthorization(httpx.Auth):
         self._auth = auth
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """The request with its header; there is nothing to renew when it is refused."""
+        """Yields the request with its header; there is nothing to renew when it is refused."""
         # JSON on one line of ASCII. Never as parameters: a query stands in access logs, and the gateway ignores it.
         request.headers["X-Bkapi-Authorization"] = json.dumps(self._credentials())
         yield request

@@ -67,12 +67,12 @@ class Part(NamedTuple):
 
 
 def is_in(key: str, values: Sequence[Scalar]) -> Condition:
-    """The condition that a field has one of these values."""
+    """Returns the condition that a field has one of these values."""
     return {"key": key, "value": list(values), "method": "eq"}
 
 
 def is_not_in(key: str, values: Sequence[Scalar]) -> Condition:
-    """The condition that a field has none of these values."""
+    """Returns the condition that a field has none of these values."""
     return {"key": key, "value": list(values), "method": "neq"}
 
 
@@ -87,21 +87,21 @@ class Client:
     async def search_alert(
         self, states: Sequence[str], part: Part, page: int
     ) -> Decoded[AlertListing[AlertRow], AlertRow]:
-        """One page of the alerts in these states that were open at some time of the window."""
+        """Returns one page of the alerts in these states that were open at some time of the window."""
         return await self._search("search_alert", states, part, page, _ALERTS)
 
     async def search_action(self, part: Part, page: int) -> Decoded[ActionListing[ActionRow], ActionRow]:
-        """One page of the notices, summaries and other actions that were under way at some time of the window."""
+        """Returns a page of the notices, summaries and other actions under way at some time in the window."""
         return await self._search("search_action", ACTION_STATES, part, page, _ACTIONS)
 
     async def search_skipped_parents(self, part: Part, page: int) -> Decoded[ActionListing[ActionRow], ActionRow]:
-        """One page of the notices to all their receivers that were skipped as a whole; others do not list them."""
+        """Returns a page of the notices skipped for all receivers at once; other lists lack them."""
         parents = (is_in("action_plugin_type", ["notice"]), is_in("parent_action_id", [0]))
         part = part._replace(conditions=parents + part.conditions)
         return await self._search("search_action", ["skipped"], part, page, _ACTIONS)
 
     async def get_event_log(self, alert: str) -> Decoded[FlowLog[FlowRow], FlowRow] | None:
-        """The flow log of an alert, newest row first; None where the server does not know the alert (any more)."""
+        """Returns the flow log of an alert, newest row first; None if the server no longer knows the alert."""
         try:
             return await self._http.ask(
                 "get_event_log", "GET", _EVENT_LOG, query={"id": alert}, read=_flow_log, judge=judge, heed=_heed
@@ -153,7 +153,7 @@ _LOG = PageDecoder[FlowLog[FlowRow], FlowRow](FlowLog, FlowRow, items_of=lambda 
 
 
 def _page(decoder: PageDecoder[Any, Any], answer: bytes) -> Decoded[Any, Any]:
-    """A page of a list; what is none is judged by its envelope."""
+    """Returns a page of a list; what is none is judged by its envelope."""
     try:
         page, items, rejected, bare = decoder.decode(answer)
     except msgspec.MsgspecError:
@@ -165,7 +165,7 @@ def _page(decoder: PageDecoder[Any, Any], answer: bytes) -> Decoded[Any, Any]:
 
 
 def _data(answer: bytes) -> bytes:
-    """The `data` of a success; raises what the envelope tells of otherwise."""
+    """Returns the `data` of a success; raises what the envelope tells of otherwise."""
     envelope = decode_mended(_ENVELOPE, answer)
     if flag(envelope.result):
         return bytes(envelope.data)
@@ -262,7 +262,7 @@ CREDENTIALS = re.compile(
 
 
 def _error_from(code: int | None, message: str) -> FetchError | None:
-    """The error a vendor's code means; None for a code that says no more than that something failed."""
+    """Returns the error a vendor's code means; None for a code that says no more than that something failed."""
     said = f"code {code}"
     if code is None:
         return None

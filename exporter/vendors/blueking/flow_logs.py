@@ -93,7 +93,7 @@ class FlowLogs:
         return min(self._config.detail_interval, GROWS_AFTER_END)
 
     def _turn_of(self, key: str, now: datetime) -> datetime:
-        """The next moment at which it is this alert's turn: they are spread evenly over the interval."""
+        """Returns the next moment at which it is this alert's turn: they are spread evenly over the interval."""
         interval = self._config.detail_interval.total_seconds()
         share = crc32(key.encode()) / 2**32
         return now + timedelta(seconds=(share * interval - now.timestamp()) % interval)
@@ -141,7 +141,7 @@ class FlowLogs:
         return [record for each in records for record in each], rejected, is_settled
 
     def reading(self, facts: frozenset[Fact]) -> Details:
-        """How asking for the logs went in this poll; `facts` are those that nothing else feeds."""
+        """Returns how asking for the logs went in this poll; `facts` are those that nothing else feeds."""
         self._follow.facts = facts
         return self._follow.reading()
 

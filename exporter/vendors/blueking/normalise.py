@@ -87,7 +87,7 @@ LABELS = LabelSets(
 
 
 def key_from(row: AlertRow | ActionRow | RowId) -> str:
-    """The id of a row; raises ItemRejected where it has none."""
+    """Returns the id of a row; raises ItemRejected where it has none."""
     return identity(row.id, "id")
 
 
@@ -144,7 +144,7 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
 def _acknowledged_at(
     row: AlertRow, created: datetime | None, updated: datetime | None, *, is_shielded: bool
 ) -> datetime | None:
-    """When an alert was acknowledged: as `ack_duration` says where that can be, else at its last change.
+    """Returns when an alert was acknowledged: as `ack_duration` says where that can be, else at its last change.
 
     `ack_duration` counts from `create_time`, and to the first moment at which a check finds the alert acknowledged,
     shielded or over (bk-monitor, service/alert/manager/checker/ack.py).
@@ -158,7 +158,7 @@ def _acknowledged_at(
 
 
 def notice_to_nobody(row: ActionRow) -> Notice:
-    """The notice that a parent without any child stands for: it named no receiver."""
+    """Returns the notice that a parent without any child stands for: it named no receiver."""
     return Notice(
         key=f"action:{identity(row.id, 'id')}:",
         alert_key=_alert_of(row),
@@ -173,12 +173,12 @@ def _alert_of(row: ActionRow) -> str:
 
 
 def is_over(row: AlertRow) -> bool:
-    """Whether the row says that its alert has ended."""
+    """Returns whether the row says that its alert has ended."""
     return STATES.get(_upper(row.status)) is not None
 
 
 def seconds_of(value: Scalar) -> int:
-    """A number of seconds, 0 where there is none."""
+    """Returns a number of seconds, 0 where there is none."""
     if type(value) is int and 0 <= value < 10**12:  # the usual case, first
         return value
     try:
@@ -188,12 +188,12 @@ def seconds_of(value: Scalar) -> int:
 
 
 def is_unfinished(row: FlowRow) -> bool:
-    """Whether the row's result is still to come."""
+    """Returns whether the row's result is still to come."""
     return _upper(row.status) == "RUNNING"
 
 
 def operation_from(alert_key: str, row: FlowRow, zone: tzinfo) -> Operation:
-    """The operation a flow row tells of; raises ItemRejected for a row without kind or time.
+    """Returns the operation a flow row tells of; raises ItemRejected for a row without kind or time.
 
     Rows have no id: the alert, the kind, the time and the message are what makes a row that one.
     """
@@ -217,7 +217,7 @@ def operation_from(alert_key: str, row: FlowRow, zone: tzinfo) -> Operation:
 
 
 def notice_from_row(alert_key: str, row: FlowRow, zone: tzinfo) -> Notice | None:
-    """The notice a flow row of an old server tells of, None for other rows; it does not say by which channel."""
+    """Returns the notice in a flow row of an old server, without channel; None for other rows."""
     if _upper(row.operate) not in NOTICE_ROWS:
         return None
     status = _upper(row.status)
@@ -236,7 +236,7 @@ def notice_from_row(alert_key: str, row: FlowRow, zone: tzinfo) -> Notice | None
 
 
 def notices_from(row: ActionRow) -> list[Notice]:
-    """The notices a handling record tells of, one for each way; none for other actions and before the result is known.
+    """Returns a handling record's notices, one per way; none for other actions or before the result is known.
 
     A summary is a message of its own, sent in place of notices that were skipped; one that is itself skipped found
     nothing to sum up. Raises ItemRejected for a record without id.
@@ -277,7 +277,7 @@ def notices_from(row: ActionRow) -> list[Notice]:
 
 
 def _channel_of(way: str) -> Channel | None:
-    """The channel of a way; of one that goes through another sender, as bkchat|mail does, the one people see."""
+    """Returns the channel of a way; for one through another sender, such as bkchat|mail, the one people see."""
     sender, _, seen = way.partition("|")
     return (CHANNELS.get(seen.strip()) if seen.strip() else None) or CHANNELS.get(sender.strip())
 
@@ -302,7 +302,7 @@ def _upper(value: Scalar) -> str:
 
 
 def _moment_of(row: FlowRow, alert_key: str, zone: tzinfo) -> datetime | None:
-    """When a row was written; raises ItemRejected.
+    """Returns when a row was written; raises ItemRejected.
 
     Where a clock is set back an hour has two readings: the row was written in the first one that is not before its
     alert, whose id begins with the second it was created in (bk-monitor, core/alert/alert.py AlertUIDManager).

@@ -146,7 +146,7 @@ class BluekingSimulator:
         self._alert_rows: dict[int, tuple[tuple[Any, ...], msgspec.Raw]] = {}
 
     def settings(self, base_url: str) -> dict[str, Any]:
-        """A source that polls by ESB."""
+        """Returns a source that polls by ESB."""
         return {
             "vendor": self.vendor,
             "endpoint": base_url,
@@ -156,13 +156,13 @@ class BluekingSimulator:
         }
 
     def rotate(self) -> dict[str, str]:
-        """A new application secret; the old one is refused from now on."""
+        """Returns a new application secret; the old one is refused from now on."""
         self._rotations += 1
         self._secret = f"simulated-app-secret-{self._rotations}"
         return {"app_secret": self._secret}
 
     def endpoint_of(self, request: Request) -> str:
-        """Which call it is; ESB tolerates a missing slash at the end."""
+        """Returns which call it is; ESB tolerates a missing slash at the end."""
         return _CALLS.get(_call_of(request.decoded_path), "other")
 
     def error_in_envelope(self, _endpoint: str) -> Response:
@@ -295,7 +295,7 @@ class BluekingSimulator:
         return {"alerts": rows, **listing, "total_relation": "eq", "is_partial": False, "partial_reasons": []}
 
     def _alert_row(self, incident: Incident) -> msgspec.Raw:
-        """The alert as JSON, made anew only when it has changed."""
+        """Returns the alert as JSON, made anew only when it has changed."""
         version = (incident.updated, incident.severity, incident.ending, incident.acknowledged, incident.shielded)
         held = self._alert_rows.get(incident.number)
         if held is not None and held[0] == version:
@@ -344,7 +344,7 @@ class BluekingSimulator:
         return raw
 
     def _ack_duration(self, incident: Incident) -> int | None:
-        """Seconds to the first moment at which the alert was acknowledged, shielded, or not open any more."""
+        """Returns seconds to the first moment at which the alert was acknowledged, shielded, or not open any more."""
         moments = [incident.acknowledged, incident.ended if incident.ending else None]
         moments += [entry.at for entry in incident.history if entry.what == "shielded"]
         first = min((moment for moment in moments if moment is not None), default=None)
@@ -377,7 +377,7 @@ class BluekingSimulator:
         return {"actions": listing.pop("rows"), **listing, "total": min(listing["total"], _RESULT_WINDOW)}
 
     def _records_of(self, incident: Incident, tell: Tell) -> Iterator[dict[str, Any]]:
-        """The records of one attempt: a notice has a parent besides its own, which it lacks if it has no receiver."""
+        """Yields the records of one attempt: a notice's parent, and its own record if it has a receiver."""
         if tell.form in {Form.NOTICE, Form.NOBODY}:
             yield self._parent_row(incident, tell)
         if tell.form is not Form.NOBODY:
@@ -393,7 +393,7 @@ class BluekingSimulator:
         return "failure" if tell.failure else "success"
 
     def _action_row(self, incident: Incident, tell: Tell) -> dict[str, Any]:
-        """A notice to one receiver, a summary, or a job."""
+        """Returns a notice to one receiver, a summary, or a job."""
         status = self._status_of(tell)
         ways = _WAYS.get(tell.channel, ("",))
         way = ways[tell.number % len(ways)]
@@ -422,7 +422,7 @@ class BluekingSimulator:
         )
 
     def _parent_row(self, incident: Incident, tell: Tell) -> dict[str, Any]:
-        """The notice as a whole, to all its receivers."""
+        """Returns the notice as a whole, to all its receivers."""
         way = _WAYS.get(tell.channel, ("",))[0]
         status = self._status_of(tell)
         return self._record(
@@ -499,7 +499,7 @@ class BluekingSimulator:
         }
 
     def _flow_rows(self, incident: Incident) -> Iterator[FlowRow]:
-        """The rows the server has stored, oldest first."""
+        """Yields the rows the server has stored, oldest first."""
         tells = iter(incident.tells)
         for place, entry in enumerate(incident.history):
             if entry.what == "notified":
@@ -543,7 +543,7 @@ class BluekingSimulator:
     # Windows and pages.
 
     def _span(self, parameters: Mapping[str, Any]) -> tuple[int, int]:
-        """The window; an end in the future is pulled back to a minute from now, and 0 stands for no bound."""
+        """Returns the window; an end in the future is pulled back to a minute from now, and 0 stands for no bound."""
         try:
             start, end = int(parameters.get("start_time") or 0), int(parameters.get("end_time") or 0)
         except (TypeError, ValueError):
@@ -554,7 +554,7 @@ class BluekingSimulator:
     def _page(
         self, found: Sequence[Any], parameters: Mapping[str, Any], *, largest: int, spoilt: bool
     ) -> dict[str, Any]:
-        """One page by Elasticsearch's from and size, with the quirks that are asked for."""
+        """Returns one page by Elasticsearch's from and size, with the quirks that are asked for."""
         page, size = parameters.get("page", 1), parameters.get("page_size", 10)
         if not isinstance(page, int) or not isinstance(size, int) or page < 1 or not 0 <= size <= largest:
             raise Refusal(3300002, f"page_size 请确保该值小于或者等于 {largest}。")
@@ -579,7 +579,7 @@ class BluekingSimulator:
 
 
 def _merged(rows: Sequence[FlowRow]) -> list[FlowRow]:
-    """Newest first; of a run of CONVERGE rows the newest, and the next one, into which all others are folded."""
+    """Returns rows newest first; of a run of CONVERGE rows, the newest two, the second with all others folded in."""
     kept: list[FlowRow] = []
     for row in rows:
         if row.operate == "CONVERGE" and [each.operate for each in kept[-2:]] == ["CONVERGE", "CONVERGE"]:
@@ -616,7 +616,7 @@ def _states(parameters: Mapping[str, Any], known: str) -> set[str]:
 
 
 def _businesses(parameters: Mapping[str, Any]) -> set[int] | None:
-    """The businesses to show, None for all; without any, nothing concerns a user that is nobody's assignee."""
+    """Returns the businesses to show, None for all; without any, nothing concerns a user that is nobody's assignee."""
     given = parameters.get("bk_biz_ids")
     if not isinstance(given, list) or not given:
         return {0}
@@ -624,7 +624,7 @@ def _businesses(parameters: Mapping[str, Any]) -> set[int] | None:
 
 
 def _conditions(parameters: Mapping[str, Any]) -> list[tuple[str, bool, set[str]]]:
-    """Each condition as a field, whether it is to have one of the values or none of them, and the values as text."""
+    """Returns each condition: a field, whether it must have one of the values or none, and the values as text."""
     conditions = []
     for condition in parameters.get("conditions") or []:
         method = condition.get("method", "eq")
@@ -639,7 +639,7 @@ def _fits(fields: Mapping[str, str], conditions: Sequence[tuple[str, bool, set[s
 
 
 def _alert_id(incident: Incident) -> str:
-    """Ten digits of the second it was created in, then its number: longer than a float holds exactly."""
+    """Returns ten digits of the second it was created in, then its number: longer than a float holds exactly."""
     return f"{_epoch(incident.created)}{incident.number:08d}"
 
 
@@ -652,7 +652,7 @@ def _success(data: Any) -> Response:
 
 
 def _failure(code: int, message: str, *, status: int = 200) -> Response:
-    """An error of ESB or of the monitor, or with its headers one of the gateway."""
+    """Returns an error of ESB or of the monitor, or with its headers one of the gateway."""
     headers = {}
     if 1_640_000 <= code < 1_660_000:
         headers = {"X-Bkapi-Error-Code": str(code), "X-Bkapi-Error-Message": message}
@@ -663,5 +663,5 @@ def _failure(code: int, message: str, *, status: int = 200) -> Response:
 
 
 def simulator_for(world: World) -> BluekingSimulator:
-    """The simulator of a world."""
+    """Returns the simulator of a world."""
     return BluekingSimulator(world)

@@ -68,7 +68,7 @@ class BluekingSource:
         self._last_told_by_row = -1
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """The alerts, then the notices, then the flow logs of alerts that changed."""
+        """Yields the alerts, then the notices, then the flow logs of alerts that changed."""
         start = _seconds(window.start)
 
         def news_from(row: AlertRow) -> Alert | None:
@@ -120,7 +120,7 @@ class BluekingSource:
             raise denied
 
     def _supplied(self) -> Supplied:
-        """Operations where there is a flow log; notices from handling records, or from the log of an old server."""
+        """Returns operations if there is a flow log; notices if handling records or an old server's log have them."""
         facts = {Fact.ACKNOWLEDGED, Fact.SUPPRESSED}
         if self._reads_logs:
             facts |= _FED_BY_LOGS
@@ -191,7 +191,7 @@ class BluekingSource:
         )
 
     async def _skipped_parents(self, part: Part) -> tuple[Rows[ActionRow], Mapping[Reason, int]]:
-        """Notices that were skipped as a whole; and why they cannot be read, where a server refuses to list them."""
+        """Returns the notices that were skipped as a whole, and why not, if the server refuses to list them."""
         try:
             return await self._whole(self._client.search_skipped_parents, part, _by_time), {}
         except SourceBroken as error:
@@ -200,7 +200,7 @@ class BluekingSource:
             return Rows(), {error.reason: 1}
 
     def _is_told_by_row(self, notice: Notice) -> bool:
-        """Whether a flow row tells of a notice, and search_action does not."""
+        """Returns whether a flow row tells of a notice, and search_action does not."""
         at = _seconds(notice.at) if notice.at else 0
         if self._rows_tell_until is not None or self._actions.is_there:
             return at <= (self._rows_tell_until or -1)
@@ -208,7 +208,7 @@ class BluekingSource:
         return True
 
     async def _whole(self, ask: Ask[Row], part: Part, divide: Divide) -> Rows[Row]:
-        """Every row of a list; raises `truncated` for anything less.
+        """Returns every row of a list; raises `truncated` for anything less.
 
         A part that goes on beyond the 10,000 rows the server pages is divided, and its parts are asked for. A list
         that shrank while it was walked is walked once more: when a row leaves, the first one of the next page moves
@@ -245,7 +245,7 @@ class _Pages:
 
 
 async def _walk(ask: Ask[Row], part: Part, pages: _Pages) -> "_Walk[Row]":
-    """One walk over a part of a list, up to its end or the page that shows that it is too long."""
+    """Returns one walk over a part of a list, up to its end or the page that shows that it is too long."""
     walk = _Walk[Row]()
     while not walk.is_over:
         pages.take()
@@ -295,7 +295,7 @@ class _Walk(Generic[Row]):
 
 
 def _newest(rows: Sequence[ActionRow]) -> dict[str, ActionRow]:
-    """The records by id, the newest where two tell of the same."""
+    """Returns the records by id, the newest where two tell of the same."""
     newest: dict[str, ActionRow] = {}
     for row in rows:
         held = newest.get(key := text(row.id))
@@ -311,7 +311,7 @@ def _freshness(row: ActionRow) -> tuple[int, bool]:
 def _without_children(
     parents: Iterable[ActionRow], children: Iterable[ActionRow], since: int, now: datetime
 ) -> list[ActionRow]:
-    """Parents without a child, as far as all their children would be known by now."""
+    """Returns parents without a child, as far as all their children would be known by now."""
     has_child = {text(row.parent_action_id) for row in children}
     until = _seconds(now - SYNCHRONISED_WITHIN)
     return [
@@ -326,7 +326,7 @@ def _without_children(
 
 
 def _total_of(listing: Listing) -> int | None:
-    """How many rows a list has, None where the server does not say; what is no number is no answer of the API."""
+    """Returns the number of rows in a list, None if not stated; an odd value is not the API's answer."""
     try:
         return whole_number(listing.total, "total")
     except ItemRejected as error:
@@ -351,7 +351,7 @@ def _by_severity(part: Part) -> list[Part]:
 
 
 def _by_time(part: Part) -> list[Part]:
-    """Two windows: what was over by the middle or began before it is in the first, what began later in the second."""
+    """Returns two windows: actions that began before the middle are in the first, later ones in the second."""
     if part.end - part.start < 2:
         return _not_at_all(part)
     middle = (part.start + part.end) // 2

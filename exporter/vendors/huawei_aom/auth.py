@@ -77,7 +77,7 @@ _SIGNED = ("content-type", "enterprise-project-id", "host", "x-project-id", "x-s
 
 
 def authorization_for(request: httpx.Request, *, access_key: str, secret_key: str) -> str:
-    """The header `Authorization` of a request that has its body and all headers that are to be signed."""
+    """Returns the header `Authorization` of a request that has its body and all headers that are to be signed."""
     signed = {name: request.headers[name] for name in _SIGNED if name in request.headers}
     canonical = canonical_request(request, signed)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -175,7 +175,7 @@ class PasswordAuth(httpx.Auth):
         )
 
     def _token_from(self, response: httpx.Response) -> tuple[Secret, datetime]:
-        """The token, and when to fetch the next; its life is told by IAM's own clock."""
+        """Returns the token, and when to fetch the next; its life is told by IAM's own clock."""
         if not response.is_success:
             error = judged(response, judge)
             raise error.saying(f"IAM: {error}") from None
@@ -186,7 +186,7 @@ class PasswordAuth(httpx.Auth):
 
 
 def _life_from(body: bytes) -> timedelta:
-    """How long a token lives; what the manual promises where the answer does not say."""
+    """Returns how long a token lives; what the manual promises where the answer does not say."""
     try:
         span = msgspec.json.decode(body, type=_TokenBody).token
         issued, expires = moment_from_text(span.issued_at, "issued_at"), moment_from_text(span.expires_at, "expires_at")

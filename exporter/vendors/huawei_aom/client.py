@@ -47,11 +47,11 @@ class Client:
             self._headers["Enterprise-Project-Id"] = config.enterprise_project_id
 
     async def alarms(self, of_type: str, *, minutes: int, marker: str | None) -> EventPage:
-        """A page of the alarms of the past minutes by the server's clock: `active_alert` or `history_alert`."""
+        """Returns a page of the alarms of the past minutes by the server's clock: `active_alert` or `history_alert`."""
         return await self._page("alarm", _ALARMS, {"type": of_type}, minutes, marker)
 
     async def events(self, *, minutes: int, marker: str | None) -> EventPage:
-        """A page of the events of the past minutes by the server's clock; without `type`, which is about alarms."""
+        """Returns a page of the events of the past minutes by the server's clock; `type`, for alarms, is not sent."""
         return await self._page("event", _EVENTS, {}, minutes, marker)
 
     async def _page(
@@ -74,7 +74,7 @@ class Client:
         )
 
     async def notified_histories(self, event_sn: str) -> Decoded[object, payload.NotifiedHistory]:
-        """How people were told of one alarm; raises NoNotifiedHistories where there is no such API."""
+        """Returns how people were told of one alarm; raises NoNotifiedHistories where there is no such API."""
         return await self._http.ask(
             "list_notified_histories",
             "GET",
@@ -107,7 +107,7 @@ _HISTORIES: PageDecoder[object, payload.NotifiedHistory] = PageDecoder(
 
 
 def _histories_from(answer: bytes) -> Decoded[object, payload.NotifiedHistory]:
-    """How people were told; older deployments answer with the one history alone, and not with a list of it."""
+    """Returns how people were told; older deployments answer with the one history alone, and not with a list of it."""
     try:
         decode_mended(_OLDER, answer)
     except msgspec.ValidationError:

@@ -63,7 +63,7 @@ _METHODS: dict[str, type[Credentials]] = {"aksk": AkSk, "token": Token, "passwor
 
 
 def _with_method(auth: Any) -> Any:
-    """The section with its method named; refuses keys of another method and says which one that is."""
+    """Returns the section with its method named; refuses keys of another method and says which one that is."""
     if not isinstance(auth, dict):
         return auth
     method = auth.get("method", "aksk")

@@ -66,7 +66,7 @@ _JOINED = "/"
 
 
 def has_serial(key: str) -> bool:
-    """Whether a key is a serial number (event_sn), by which ListNotifiedHistories can be asked."""
+    """Returns whether a key is a serial number (event_sn), by which ListNotifiedHistories can be asked."""
     return _JOINED not in key
 
 
@@ -128,17 +128,17 @@ def alert_reader(
 
 
 def started_at(record: payload.EventRecord) -> datetime:
-    """The start of a record that can be read, for comparison: of two lives of one serial number the later counts."""
+    """Returns the start of a readable record, to compare: of two lives of one serial number the later counts."""
     return moment_from_ms(record.starts_at, "starts_at") or _NEVER
 
 
 def is_event(record: payload.EventRecord) -> bool:
-    """Whether a record is an event, which has no life; all others are alarms."""
+    """Returns whether a record is an event, which has no life; all others are alarms."""
     return record.metadata is not None and text(record.metadata.event_type).lower() == "event"
 
 
 def event_from(record: payload.EventRecord) -> Event | None:
-    """An event; None for an alarm."""
+    """Returns an event; None for an alarm."""
     if not is_event(record):
         return None
     times = (moment_from_ms(record.starts_at, "starts_at"), moment_from_ms(record.arrives_at, "arrives_at"))
@@ -147,7 +147,7 @@ def event_from(record: payload.EventRecord) -> Event | None:
 
 
 def key_from(record: payload.EventRecord | payload.EventId) -> str:
-    """The serial number, or the id with the start; raises ItemRejected for a record that has neither."""
+    """Returns the serial number, or the id with the start; raises ItemRejected for a record that has neither."""
     if record.event_sn:
         return identity(record.event_sn, "event_sn")
     if not isinstance(record.starts_at, Scalar):
@@ -166,7 +166,7 @@ def _ending(started_at: datetime | None, ended_at: datetime, timeout: Scalar) ->
 
 
 def notices_from(event_sn: str, notification: payload.Notification) -> list[Notice]:
-    """One notice per endpoint of a publication; one of an unknown channel where a failed one names no endpoint."""
+    """Returns one notice per endpoint of a publication; one of unknown channel if a failed one names no endpoint."""
     smn = notification.smn_channel or payload.SmnChannel()
     at = _sent_at(smn.sent_time)
     publication = text(smn.smn_request_id) or f"{text(notification.action_rule)}@{text(smn.sent_time)}"

@@ -122,7 +122,7 @@ class HuaweiAomSimulator:
         self._arrivals: dict[int, datetime] = {}
 
     def endpoint_of(self, request: Request) -> str:
-        """The metric's label for this request."""
+        """Returns the metric's label for this request."""
         match request.method, request.path.rstrip("/").removeprefix(f"/v2/{PROJECT_ID}"):
             case "POST", "/events":
                 return "list_events"
@@ -154,7 +154,7 @@ class HuaweiAomSimulator:
         return Refusal(500, "APM.00000500", "Internal Server Error").response
 
     def settings(self, base_url: str) -> dict[str, Any]:
-        """A source that signs with the simulated access key."""
+        """Returns a source that signs with the simulated access key."""
         return {
             "vendor": self.vendor,
             "endpoint": base_url,
@@ -169,7 +169,7 @@ class HuaweiAomSimulator:
         return {"secret_key": self._secret_key}
 
     def truth(self, since: Since) -> Truth:
-        """The ledger; what arrived late was not there before it arrived."""
+        """Returns the ledger; what arrived late was not there before it arrived."""
         return truth_of(self.world, _SinceArrival(since.counted_from, since.first_success, self._arrivals))
 
     # Who asks.
@@ -320,7 +320,7 @@ class HuaweiAomSimulator:
         return json_response({"notified_histories": histories})
 
     def _incidents(self, number: int) -> Sequence[Incident]:
-        """The incident of a number, which the world counts from 1, if it can be seen."""
+        """Returns the incident of a number, which the world counts from 1, if it can be seen."""
         found = self.world.incidents[number - 1 : number] if number > 0 else []
         return [incident for incident in found if incident.visible <= self.world.now and not incident.removed]
 

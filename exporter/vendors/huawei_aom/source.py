@@ -52,7 +52,7 @@ class HuaweiAomSource:
         )
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """The alarms, first those active, then what became of the others; events; notices."""
+        """Yields the alarms, first those active, then what became of the others; events; notices."""
         census = Census[EventRecord](
             window,
             key_from=key_from,
@@ -83,7 +83,7 @@ class HuaweiAomSource:
                 yield reading
 
     def _supplied(self) -> Supplied:
-        """Notices unless the server says that it cannot tell them; events where they are wanted."""
+        """Returns notices unless the server says that it cannot tell them; events where they are wanted."""
         notices = self._config.notices and self._histories.is_there
         wanted = {Fact.NOTICES: notices, Fact.EVENTS: self._config.events}
         return Supplied(frozenset(fact for fact, supplied in wanted.items() if supplied))
@@ -123,7 +123,7 @@ class HuaweiAomSource:
     def _alarms(
         self, of_type: str, minutes: int, has_time: Callable[[], bool] = lambda: True
     ) -> AsyncIterator[EventPage]:
-        """The pages of a list of alarms; raises `truncated` when there is no time for a further one."""
+        """Returns the pages of a list of alarms; raises `truncated` when there is no time for a further one."""
 
         async def fetch(marker: str | None) -> EventPage:
             if not has_time():
@@ -149,15 +149,15 @@ class HuaweiAomSource:
         return _minutes(self._config.open_window)
 
     def _start(self, window: Window) -> datetime:
-        """Where the lists start; no later list may reach further back than the first: what is new in it counts."""
+        """Returns where the lists start; none may reach further back than the first, since what is new in it counts."""
         return window.start - (self._config.interval + _MINUTE) if window.first else window.start
 
     def _back_to(self, start: datetime, window: Window) -> int:
-        """How many minutes back from the server's now reach `start`, however long this poll takes."""
+        """Returns how many minutes back from the server's now reach `start`, however long this poll takes."""
         return _minutes(min(window.end - start + self._config.interval, LONGEST_WINDOW))
 
     def _reach(self, missing: Iterable[Alert], window: Window) -> int:
-        """How many minutes back the missing alarms began; the whole open window where that cannot be told."""
+        """Returns how many minutes back the missing alarms began; the whole open window where that cannot be told."""
         whole = window.end - self._config.open_window
         starts = [alert.started_at for alert in missing]
         oldest = min(start if start and start < window.end else whole for start in starts)
@@ -211,7 +211,7 @@ class HuaweiAomSource:
         self._details.end()
 
     def _asked_again_at(self, since: datetime, now: datetime) -> datetime | None:
-        """When to ask again about an alarm that is new, or newly ended, since a moment: after 1, 2, 4, 8 … minutes.
+        """Returns when to ask again about an alarm new, or newly ended, since a moment: after 1, 2, 4, 8 … minutes.
 
         The last time is not before `notice_recheck` is over; the others come half an interval early, for polls are not
         exactly an interval apart.
@@ -234,7 +234,7 @@ async def _whole(pages: AsyncIterator[EventPage]) -> Rows[EventRecord]:
 
 
 def _last_moment(alert: Alert) -> datetime:
-    """The last that is known to have happened to an alarm; an unknown time may be now."""
+    """Returns the last that is known to have happened to an alarm; an unknown time may be now."""
     return alert.ended_at or alert.appeared_at or alert.started_at or _NEVER_OLD
 
 

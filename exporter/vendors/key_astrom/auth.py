@@ -16,7 +16,7 @@ class ApiToken(httpx.Auth):
         self._token = token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """The request with its header; raises SourceRefused for a token that no header can carry."""
+        """Yields the request with its header; raises SourceRefused for a token that no header can carry."""
         request.headers["Authorization"] = f"Api-Token {self._token.for_header('api_token')}"
         yield request
 

@@ -82,18 +82,18 @@ class Client:
     async def events(
         self, size: int, cursor: str | None, *, past: timedelta, selector: str
     ) -> Decoded[payload.Page, payload.Event]:
-        """The events that were active within this past span and match the selector."""
+        """Returns the events that were active within this past span and match the selector."""
         criteria = {"eventSelector": selector} if selector else {}
         return await self._page(_EVENTS, size, cursor, {"from": _ago(past), **criteria, **self._entity_selector})
 
     async def event_types(self, size: int, cursor: str | None) -> Decoded[payload.Page, payload.EventType]:
-        """The types of events that this environment knows."""
+        """Returns the types of events that this environment knows."""
         return await self._page(_EVENT_TYPES, size, cursor, {})
 
     async def problems(
         self, size: int, cursor: str | None, *, past: timedelta
     ) -> Decoded[payload.Page, payload.Problem]:
-        """The problems of this past span, with their evidence."""
+        """Returns the problems of this past span, with their evidence."""
         return await self._page(_PROBLEMS, size, cursor, {"from": _ago(past), **self._entity_selector})
 
     async def _page(
@@ -111,7 +111,7 @@ class Client:
 
 
 def _ago(span: timedelta) -> str:
-    """A moment relative to the server's own clock, so that ours need not agree with it. `m` is minutes, the finest."""
+    """Returns a time relative to the server's clock, so that ours need not agree; `m` is minutes, the finest unit."""
     return f"now-{ceil(span / timedelta(minutes=1))}m"
 
 
@@ -137,7 +137,7 @@ def judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchErro
 
 
 def _refused(body: bytes) -> list[str]:
-    """The names of the parameters that were refused."""
+    """Returns the names of the parameters that were refused."""
     try:
         envelopes = _ENVELOPE.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -117,19 +117,19 @@ def meanings_from(told: Iterable[payload.EventType], severities: Mapping[str, Se
 
 
 def key_from(event: payload.Event | payload.EventId) -> str:
-    """The id of an event; raises ItemRejected where it has none."""
+    """Returns the id of an event; raises ItemRejected where it has none."""
     return identity(event.event_id, "eventId")
 
 
 def is_information(event: payload.Event | payload.EventId, meanings: Meanings) -> bool:
-    """Whether an event is no alert, by its type."""
+    """Returns whether an event is no alert, by its type."""
     return meanings.get(short(event.event_type), Severity.UNKNOWN) is None
 
 
 def record_from(
     event: payload.Event, meanings: Meanings, open_alerts: Mapping[str, Alert] = MappingProxyType({})
 ) -> Alert | Event:
-    """An event as an alert, open or ended, or as an event; raises ItemRejected where it has no id or no sane time.
+    """Returns a row as an alert, open or ended, or as an event; raises ItemRejected without an id or a sane time.
 
     One that is among the open alerts is an alert, whatever its type means by now.
     """
@@ -167,7 +167,7 @@ def record_from(
 
 
 def convergences_from(problem: payload.Problem) -> Normalised[Convergence]:
-    """The events that joined a problem after its first, which is the one that began first."""
+    """Returns the events that joined a problem after its first, which is the one that began first."""
     problem_id = text(problem.problem_id)
     if not problem_id:
         return Normalised([], Rejections({Kind.OPERATION: 1}, {Kind.OPERATION: "problemId is missing"}))
@@ -190,6 +190,6 @@ def _joined_from(evidence: payload.Evidence | None) -> tuple[str, datetime | Non
 
 
 def _moment_in(key: str) -> datetime | None:
-    """The start that an eventId ends in, `<hash>_<ms>`; None for other ids."""
+    """Returns the start that an eventId ends in, `<hash>_<ms>`; None for other ids."""
     suffix = key.rpartition("_")[2]
     return moment_from_ms(int(suffix), "eventId") if is_digits(suffix) and len(suffix) == 13 else None

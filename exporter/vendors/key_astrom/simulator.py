@@ -112,7 +112,7 @@ class KeyAstromSimulator:
         self._rotations = 0
 
     def endpoint_of(self, request: Request) -> str:
-        """The metric's label for this request."""
+        """Returns the metric's label for this request."""
         listing = self._listing_of(request)
         return _LISTINGS[listing].endpoint if listing else "other"
 
@@ -128,11 +128,11 @@ class KeyAstromSimulator:
             return refused.response
 
     def error_in_envelope(self, _endpoint: str) -> Response:
-        """A plain 500: errors inside HTTP 200 are not known of this API."""
+        """Returns a plain 500: errors inside HTTP 200 are not known of this API."""
         return Refusal(500, "Internal Server Error").response
 
     def settings(self, base_url: str) -> dict[str, Any]:
-        """The source's section of a configuration file."""
+        """Returns the source's section of a configuration file."""
         return {
             "vendor": self.vendor,
             "endpoint": f"{base_url}/e/{ENVIRONMENT}",
@@ -147,11 +147,11 @@ class KeyAstromSimulator:
 
     @property
     def token(self) -> str:
-        """The one token that is accepted."""
+        """Returns the one token that is accepted."""
         return f"dt0c01.SIMULATEDPUBLICID0000001.SIMULATED-SECRET-{self._rotations}"
 
     def truth(self, since: Since) -> Truth:
-        """All of the world's alerts and anomalies, and its events by their types."""
+        """Returns all of the world's alerts and anomalies, and its events by their types."""
         truth = truth_of(self.world, since)
         truth.events = Counter(
             _type_of(incident)
@@ -371,7 +371,7 @@ class KeyAstromSimulator:
 
 
 def _criteria(selector: str, parameter: str) -> Criteria:
-    """The criteria of a selector with their values, `~` being its escape character."""
+    """Returns the criteria of a selector with their values, `~` being its escape character."""
     criteria: Criteria = {}
     at = 0
     while at < len(selector):
@@ -387,7 +387,7 @@ def _criteria(selector: str, parameter: str) -> Criteria:
 
 
 def _hash(number: int, place: int) -> int:
-    """A signed number of 64 bits, the same for the same event every time."""
+    """Returns a signed number of 64 bits, the same for the same event every time."""
     mixed = (number * 0x9E3779B97F4A7C15 + place * 0xC2B2AE3D27D4EB4F) % 2**64
     return mixed - 2**64 if mixed >= 2**63 else mixed
 
@@ -414,12 +414,12 @@ def _zones(incident: Incident) -> list[dict[str, str]]:
 
 
 def _raises_no_problem(incident: Incident) -> bool:
-    """Whether the detection of problems leaves this event out; nobody decided that it is not to be heard of."""
+    """Returns whether the detection of problems leaves this event out; nobody decided that it is not to be heard of."""
     return incident.number % 11 == 5
 
 
 def _is_frequent(incident: Incident) -> bool:
-    """Whether the same went wrong so often that it raises no problem any more."""
+    """Returns whether the same went wrong so often that it raises no problem any more."""
     return incident.number % 13 == 6
 
 
@@ -445,5 +445,5 @@ def _ms(moment: datetime) -> int:
 
 
 def simulator_for(world: World) -> KeyAstromSimulator:
-    """The simulator of one environment over this world."""
+    """Returns the simulator of one environment over this world."""
     return KeyAstromSimulator(world)

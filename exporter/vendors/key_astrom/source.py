@@ -72,7 +72,7 @@ class KeyAstromSource:
         self._problems_missed_since: datetime | None = None
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """Open alerts; alerts that ended and events; convergences."""
+        """Yields open alerts; alerts that ended and events; convergences."""
         types = await self._learn_types(window)
         census = Census[payload.Event](
             window,
@@ -114,7 +114,7 @@ class KeyAstromSource:
         return Supplied(_ALWAYS | (_FED_BY_PROBLEMS if has_problems else frozenset()))
 
     def _past(self, window: Window) -> timedelta:
-        """The span before the moment of asking, up to a poll's length after the window's end, that covers it."""
+        """Returns the span before now, up to a poll's length after the window's end, that covers the window."""
         past = window.end - window.start + self._config.interval
         if window.first:
             # What later windows reach, in whole minutes, must be known from the first one on, lest it counts as new.
@@ -139,7 +139,7 @@ class KeyAstromSource:
         return Details("event_types", answered=1)
 
     async def _convergences(self, window: Window) -> list[Reading]:
-        """The events that joined problems, also of a time when these could not be read; no failure ends the poll."""
+        """Returns the events that joined problems, catching up after failures; no failure ends the poll."""
         start = min(window.start, self._problems_missed_since or window.start)
         past = self._past(window) + (window.start - start) + _PROBLEM_GROWS_FOR
         try:
@@ -166,7 +166,7 @@ class KeyAstromSource:
         return await self._walk("events", partial(self._client.events, past=past, selector=selector))
 
     async def _walk(self, endpoint: str, ask: Ask[T]) -> Rows[T]:
-        """The whole list; begun anew once if the server refuses its own cursor, and with smaller pages if need be."""
+        """Returns the whole list; restarts once if the server refuses its own cursor, with smaller pages if need be."""
         size = self._page_sizes[endpoint]
         restarted = False
         while True:
@@ -222,10 +222,10 @@ class KeyAstromSource:
 
 
 def _concerns_all(error: FetchError) -> bool:
-    """Whether the lists of events are or would be refused as well, or are to wait."""
+    """Returns whether the lists of events are or would be refused as well, or are to wait."""
     return error.reason is Reason.AUTH or error.retry_after is not None
 
 
 def _quoted(value: str) -> str:
-    """A value in the selectors' quotes; `~` is their escape character."""
+    """Returns a value in the selectors' quotes; `~` is their escape character."""
     return '"' + value.replace("~", "~~").replace('"', '~"') + '"'
