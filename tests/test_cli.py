@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -517,11 +518,12 @@ def test_the_health_of_the_daemon_is_the_exit_code(
     )
 
 
-def test_a_daemon_that_is_not_there_is_not_healthy(daemon: HTTPServer, capsys: pytest.CaptureFixture[str]) -> None:
-    port = daemon.server_port
-    daemon.socket.close()
+def test_a_daemon_that_is_not_there_is_not_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        port = taken.getsockname()[1]
 
-    assert main(["healthcheck", f"--web.listen-address=127.0.0.1:{port}"]) == 1
+        assert main(["healthcheck", f"--web.listen-address=127.0.0.1:{port}"]) == 1
 
     assert capsys.readouterr().err == f"unhealthy: 127.0.0.1:{port}: Connection refused\n"
 
