@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from exporter import config, usage
 from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family
@@ -141,10 +142,33 @@ def test_whether_ci_runs_a_block_of_a_readme_is_said_at_its_fence(page: Path) ->
     assert fences == {"sh", "sh background URL", "sh elsewhere", "console", "yaml", "promql", "text", "mermaid"}
 
 
-def test_the_readme_has_the_example_of_each_vendor_and_no_other() -> None:
-    shown = [body for fence, body in blocks_of(READMES[0]) if fence == "yaml"]
+def test_the_readmes_example_is_a_vendors_own_and_the_configuration_page_has_them_all() -> None:
+    own = set(map(reference.example_of, load_all()))
 
-    assert sorted(shown) == sorted(map(reference.example_of, load_all()))
+    shown = [body for fence, body in blocks_of(READMES[0]) if fence == "yaml" and body.startswith("sources:")]
+    documented = [body for fence, body in blocks_of(ROOT / "docs" / "configuration.md") if fence == "yaml"]
+
+    assert set(shown) <= own
+    assert shown
+    assert own <= set(documented)
+
+
+def test_the_readme_scrapes_the_exporter_that_it_starts_and_loads_the_rules_there_are() -> None:
+    [text] = [body for fence, body in blocks_of(READMES[0]) if body.startswith("scrape_configs:")]
+
+    found = yaml.safe_load(text)
+
+    [target] = found["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert f"--web.listen-address={target}" in text_of(READMES[0])
+    assert set(re.findall(r"\w+\.yaml", text)) == {file.name for file in (ROOT / "deploy" / "rules").glob("*.yaml")}
+
+
+def test_the_readme_lists_every_alert_and_no_other() -> None:
+    rules = "".join(text_of(file) for file in (ROOT / "deploy" / "rules").glob("*.yaml"))
+
+    listed = set(re.findall(r"`(Vendor[A-Za-z]+)`", text_of(READMES[0])))
+
+    assert listed == set(re.findall(r"- alert: (\w+)", rules))
 
 
 @pytest.mark.parametrize("vendor", sorted(load_all()))
