@@ -168,7 +168,7 @@ class _Body(httpx.AsyncByteStream):
             raise httpx.ReadError("simulated reset") from error
 
     async def aclose(self) -> None:
-        """The connection may be used again."""
+        """Gives the connection back."""
         self._closed()
 
 
@@ -183,7 +183,7 @@ class SimulatedNetwork(httpx.AsyncBaseTransport):
         self.in_use = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """What the simulated vendor sends, or the error a broken network gives."""
+        """Returns what the simulated vendor sends, or raises what a broken network does."""
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
         asked = Request(
             method=request.method,

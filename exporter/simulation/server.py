@@ -136,7 +136,7 @@ class SimulationServer:
 
     @property
     def url(self) -> str:
-        """Base URL of all sites."""
+        """Returns the base URL of all sites."""
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:

@@ -73,7 +73,7 @@ class Simulator(Protocol):
         """Returns the metric's label for this request: which of the vendor's calls it is; `other` for none of them."""
 
     def answer(self, request: Request) -> Response:
-        """What the vendor answers at `world.now`; credentials are verified as the vendor would."""
+        """Answers as the vendor would at `world.now`, and verifies credentials as it would."""
 
     def error_in_envelope(self, endpoint: str) -> Response:
         """Returns a failure inside HTTP 200 as this vendor words it, or its usual 500 where it has no such thing."""
@@ -85,7 +85,7 @@ class Simulator(Protocol):
         """Changes the accepted secret; the new values by the name of their `auth` setting."""
 
     def truth(self, since: Since) -> Truth:
-        """What the exporter's metrics must show, given what this vendor's API can tell."""
+        """Returns what the exporter's metrics must show, given what this vendor's API can tell."""
 
 
 Calls = Counter[tuple[str, str]]

@@ -171,7 +171,7 @@ class World:
             self.begin()
 
     def stamp(self) -> datetime:
-        """What the vendor's clock shows now, in the vendor's resolution."""
+        """Returns what the vendor's clock shows now, in the vendor's resolution."""
         return floored(self.now + self.skew, self.traits.resolution)
 
     def advance(self, now: datetime) -> None:
@@ -183,12 +183,12 @@ class World:
         self.now = max(self.now, now)
 
     def begin(self, pace: Pace | None = None) -> None:
-        """From now on things happen by themselves, at a new pace if one is given."""
+        """Lets things happen by themselves from now on, at a new pace if one is given."""
         self._pace = pace or self._pace
         self._plan(self._span(self._pace.between_alerts), self._next_alert)
 
     def rest(self) -> None:
-        """Nothing more happens by itself."""
+        """Lets nothing more happen by itself."""
         self._agenda.clear()
 
     def forget(self, before: datetime) -> None:
@@ -196,13 +196,13 @@ class World:
         self.incidents = [each for each in self.incidents if each.ended is None or each.ended >= before]
 
     def visible(self) -> list[Incident]:
-        """What the vendor's API can show now: begun, not late any more, not removed."""
+        """Returns what the vendor's API can show now: begun, not late any more, not removed."""
         return [incident for incident in self.incidents if incident.visible <= self.now and not incident.removed]
 
     # What can happen. Tests call these; the scenario below does too.
 
     def open(self, *, late_by: float = 0.0, is_event: bool = False, severity: Severity | None = None) -> Incident:
-        """Returns an alert begins now, or an event happens."""
+        """Begins an alert now, or lets an event happen."""
         chosen = self._random
         level = severity or chosen.choices(self.traits.severities, weights=range(1, len(self.traits.severities) + 1))[0]
         rule, resource_type, provider = chosen.choice(_RULES)
@@ -230,7 +230,7 @@ class World:
         return incident
 
     def open_backdated(self, *, began: float, lasted: float, ending: CloseReason) -> Incident:
-        """Opens an alert of late data, which began `ago` seconds ago and has ended; the vendor learns of both now."""
+        """Opens an alert of late data: it began and ended some time ago, and the vendor learns of both only now."""
         incident = self.open()
         incident.started -= timedelta(seconds=began)
         incident.history[:] = [Entry(incident.created, "created")]
@@ -239,23 +239,23 @@ class World:
         return incident
 
     def converge(self, incident: Incident) -> None:
-        """A further anomaly is folded into an open alert."""
+        """Folds a further anomaly into an open alert."""
         if incident.ending is None:
             incident.anomalies.append(self._note(incident, "anomaly"))
 
     def acknowledge(self, incident: Incident) -> None:
-        """A person acknowledges an open alert, once."""
+        """Acknowledges an open alert, once."""
         if incident.ending is None and incident.acknowledged is None:
             incident.acknowledged = self._note(incident, "acknowledged")
 
     def shield(self, incident: Incident, *, on: bool) -> None:
-        """An open alert is shielded, or is not any more."""
+        """Shields an open alert, or ends that."""
         if incident.ending is None:
             incident.shielded = on
             self._note(incident, "shielded" if on else "unshielded")
 
     def change_severity(self, incident: Incident, severity: Severity) -> None:
-        """An open alert becomes more or less severe."""
+        """Makes an open alert more or less severe."""
         if incident.ending is None and severity is not incident.severity:
             incident.severity = severity
             self._note(incident, "severity")
@@ -288,11 +288,11 @@ class World:
         return told
 
     def act(self, incident: Incident) -> None:
-        """The vendor writes into an alert's history, and leaves the alert's own record as it is."""
+        """Writes into an alert's history, and leaves the alert's own record as it is."""
         incident.history.append(Entry(self.stamp(), "action"))
 
     def end(self, incident: Incident, ending: CloseReason) -> None:
-        """An open alert ends; a removed one is never heard of again."""
+        """Ends an open alert; a removed one is never heard of again."""
         if incident.ending is not None:
             return
         incident.ending = ending
@@ -300,7 +300,7 @@ class World:
         incident.removed = ending is CloseReason.VANISHED
 
     def reopen(self, incident: Incident) -> None:
-        """An ended alert is open again under the same identity."""
+        """Opens an ended alert again under the same identity."""
         incident.ending = incident.ended = None
         self._note(incident, "created")
 
@@ -375,7 +375,7 @@ class World:
             self._plan(timedelta(seconds=60) / self._speed, lambda: self._sum_up(incident, folded))
 
     def _sum_up(self, incident: Incident, folded: Sequence[Channel]) -> None:
-        """One message for what was folded within the last minute; without any, a summary that is not sent."""
+        """Sends one message for what was folded within the last minute; where nothing was, its summary is not sent."""
         roll = self._random.random()
         failure = self._random.choice(self.traits.failures) if roll < self._pace.failed else None
         blocked = Suppression.BLOCKED if roll > 1 - self._pace.held_back else None
@@ -384,7 +384,7 @@ class World:
             self.tell(incident, channel, failure=failure, suppression=blocked, form=form)
 
     def _work(self, incident: Incident) -> None:
-        """What is done about an alert within three minutes and tells nobody."""
+        """Plans what is done about an alert within three minutes and tells nobody."""
         chance, pace, speed = self._random.random, self._pace, self._speed
         if chance() < pace.jobs:
             self._plan(timedelta(seconds=60 * chance() / speed), lambda: self._run_job(incident, 120 * chance()))

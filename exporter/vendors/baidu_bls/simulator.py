@@ -128,7 +128,7 @@ class BaiduBlsSimulator:
         return {LIST_PATH: "list_alarm_record", DETAIL_PATH: "describe_alarm_record"}.get(request.path, "other")
 
     def answer(self, request: Request) -> Response:
-        """What the API answers."""
+        """Answers as the API would."""
         try:
             self._authenticate(request)
             return self._routed(request)

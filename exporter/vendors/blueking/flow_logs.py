@@ -99,7 +99,7 @@ class FlowLogs:
         return now + timedelta(seconds=(share * interval - now.timestamp()) % interval)
 
     async def read(self) -> Happened:
-        """What the logs that are due tell."""
+        """Reads the logs that are due; returns what they tell."""
         now = self._follow.queue.now
         records: list[Record] = []
         rejected = Rejections()
@@ -121,7 +121,7 @@ class FlowLogs:
     def _records_from(
         self, alert: str, rows: Iterable[FlowRow], now: datetime
     ) -> tuple[list[Record], Rejections, bool]:
-        """What the rows tell, what of them cannot be read, and whether all their results are known.
+        """Returns what the rows tell, what of them cannot be read, and whether all their results are known.
 
         A row whose result is still to come is told when it is known.
         """

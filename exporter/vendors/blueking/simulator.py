@@ -166,11 +166,11 @@ class BluekingSimulator:
         return _CALLS.get(_call_of(request.decoded_path), "other")
 
     def error_in_envelope(self, _endpoint: str) -> Response:
-        """What every exception the monitor handles looks like."""
+        """Returns what every exception looks like that the monitor handles."""
         return _failure(500, "Elasticsearch request failed")
 
     def answer(self, request: Request) -> Response:
-        """What the site answers; errors of ESB and of the monitor come with HTTP 200."""
+        """Answers as the site would; errors of ESB and of the monitor come with HTTP 200."""
         path = request.decoded_path
         by_esb = path.startswith(_ESB)
         call = self.endpoint_of(request)
@@ -198,7 +198,7 @@ class BluekingSimulator:
             return _failure(refusal.code, refusal.message, status=refusal.status)
 
     def truth(self, since: Since) -> Truth:
-        """What really happened, in BlueKing's words.
+        """Returns what really happened, in BlueKing's words.
 
         Of G1 every flow row counts once its result is known. Of G3, and of alerts that are gone, only rows count that
         were ever answered: which ones can be seen depends on when they are read.
@@ -234,7 +234,7 @@ class BluekingSimulator:
         return truth
 
     def _incidents(self) -> Iterator[Incident]:
-        """What was ever shown: handling records outlive their alert."""
+        """Yields what was ever shown: handling records outlive their alert."""
         return (incident for incident in self.world.incidents if incident.visible <= self.world.now)
 
     # Who asks.
@@ -594,7 +594,7 @@ def _call_of(path: str) -> str:
 
 
 def _parameters(request: Request, *, by_esb: bool) -> dict[str, Any]:
-    """Of a GET the query alone, whatever its body; of a POST the body."""
+    """Returns the query of a GET, whatever its body, and the body of a POST."""
     if request.method == "GET":
         return dict(request.parameters)
     try:

@@ -158,7 +158,7 @@ class BluekingSource:
         return lambda part, page: self._client.search_alert(states, part, page)
 
     async def _notices(self, window: Window) -> tuple[Iterable[ActionRow], Happened, Details]:
-        """What became of the notices of the window, and of older ones whose result was still to come.
+        """Reads what became of the notices of the window, and of older ones whose result was still to come.
 
         Beside it the records of all that was done, notice or not, and how asking went.
         """

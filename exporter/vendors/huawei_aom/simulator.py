@@ -57,7 +57,7 @@ _TIMEOUT_MS = 15 * 24 * 60 * _MINUTE_MS
 
 
 def simulator_for(world: World) -> "HuaweiAomSimulator":
-    """AOM and IAM over a world."""
+    """Makes AOM and IAM over a world."""
     return HuaweiAomSimulator(world)
 
 
@@ -133,7 +133,7 @@ class HuaweiAomSimulator:
         return "other"
 
     def answer(self, request: Request) -> Response:
-        """What AOM or IAM answers now."""
+        """Answers as AOM or IAM would now."""
         try:
             match self.endpoint_of(request):
                 case "create_token":
@@ -150,7 +150,7 @@ class HuaweiAomSimulator:
         return Refusal(404, "APIGW.0101", message).response
 
     def error_in_envelope(self, endpoint: str) -> Response:
-        """AOM has no errors inside HTTP 200."""
+        """Returns a plain 500: AOM has no errors inside HTTP 200."""
         return Refusal(500, "APM.00000500", "Internal Server Error").response
 
     def settings(self, base_url: str) -> dict[str, Any]:
@@ -385,7 +385,7 @@ def _related(metadata: dict[str, str], relations: Sequence[_Relation]) -> bool:
 
 
 def _publication(tell: Tell) -> dict[str, Any]:
-    """What SMN said to one publication; a topic here has one subscription."""
+    """Returns what SMN said to one publication; a topic here has one subscription."""
     reason, text = tell.failure or (None, "")
     request_id = f"{tell.number:032x}"
     is_refused = reason is not None and reason is not FailureReason.NOT_SUBSCRIBED

@@ -121,7 +121,7 @@ class KeyAstromSimulator:
         return found[1] if found else None
 
     def answer(self, request: Request) -> Response:
-        """What the environment answers now."""
+        """Answers as the environment would now."""
         try:
             return self._answer(request)
         except Refusal as refused:
