@@ -64,6 +64,23 @@ async def test_a_source_that_is_well_passes_every_step_and_has_a_forecast(vendor
     assert found.forecast.share_of_limit > 0
 
 
+@pytest.mark.parametrize("vendor", ["blueking"])
+async def test_lists_of_many_pages_are_no_failure_and_the_forecast_has_all_that_is_open(vendor: str) -> None:
+    patient = Patient(vendor)
+    for _ in range(2500):
+        incident = patient.world.open()
+        for channel in patient.world.traits.channels[:1]:
+            patient.world.tell(incident, channel)
+
+    found = await patient.diagnosis()
+
+    assert found.is_well
+    assert found.forecast is not None
+    [listed, *_] = [count for endpoint, count in found.forecast.by_endpoint.items() if endpoint == LIST[vendor]]
+    assert listed >= 3 * 1440
+    assert sum(patient.site.calls.values()) <= 12
+
+
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_it_asks_a_page_of_each_list_and_one_detail(vendor: str) -> None:
     patient = Patient(vendor)

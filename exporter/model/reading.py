@@ -99,10 +99,15 @@ class Details(msgspec.Struct, frozen=True):
 
 
 class Truncated(msgspec.Struct, frozen=True):
-    """A list that is longer than can be walked; the vendor's own totals by severity, None where it has none."""
+    """A list that is longer than can be walked; the vendor's own totals by severity, None where it has none.
+
+    With `moves_on`, all that happened in the window was read, and only alerts that are open were not; without it the
+    next window has to begin where this one did.
+    """
 
     endpoint: str
     open_by_severity: Mapping[Severity, int] | None = None
+    moves_on: bool = True
 
 
 Reading = OpenAlerts | Happened | Supplied | Details | Truncated
@@ -120,3 +125,10 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     vendor_now: datetime
     duration_seconds: float
+
+    @property
+    def covers_window(self) -> bool:
+        """Returns whether everything that happened in the window was read."""
+        return self.error is None and all(
+            reading.moves_on for reading in self.readings if isinstance(reading, Truncated)
+        )

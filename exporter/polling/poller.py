@@ -111,7 +111,7 @@ class Poller:
             next_poll=poll.started_at + max(delay, took),
             ended=anyio.current_time(),
         )
-        if poll.error is None and self._lookback.succeeded(poll.window, poll.vendor_now):
+        if poll.covers_window and self._lookback.succeeded(poll.window, poll.vendor_now):
             self.counted_until = began
         self._log(poll.error, failures, before.failures_in_a_row)
         self._log_rejected(poll.readings)

@@ -93,6 +93,7 @@ class SourceBook:
         self._open: dict[str, Alert] = {}
         self._pasts: dict[str, Past] = {}  # open alerts only; the ledger has closed ones
         self._missed: Mapping[str, int] = {}
+        self._has_listed = False
         self._supplied: frozenset[Fact] = frozenset()
         self._details: dict[str, Details] = {}  # the newest of each endpoint
         self._answering: set[str] = set()  # endpoints of details that answered, or had nothing to be asked about
@@ -182,13 +183,14 @@ class SourceBook:
         taken = Taken(poll.readings)
         verdicts = Verdicts(
             taken,
-            Memory(self._open, self._pasts, self._missed, self._ledger, self._labelling),
+            Memory(self._open, self._pasts, self._missed, self._ledger, self._labelling, self._has_listed),
             window=poll.window,
             now=now,
             resolution=self._keeping.resolution,
             complete=error is None,
         )
         self._write(verdicts, now)
+        self._has_listed |= error is None and taken.listed is not None and not taken.truncated
         if verdicts.open or verdicts.closed:
             self._shown = None
         self._ledger.shrink(len(self._open), now + took + _AHEAD)

@@ -63,6 +63,8 @@ class Memory(NamedTuple):
     missed: Mapping[str, int]
     ledger: Ledger[Past | int]
     labelling: Labelling
+    has_listed: bool
+    """Whether a list of open alerts was ever read to its end."""
 
 
 class Taken:
@@ -233,7 +235,8 @@ class Verdicts:
             self._close(known[key], CloseReason.VANISHED, self._memory.pasts[key], counts=True)
 
     def _open(self, alerts: Sequence[Alert]) -> None:
-        baseline, ledger, is_first = 0, self._memory.ledger, self._window.first  # a first poll opens thousands
+        baseline, ledger = 0, self._memory.ledger  # a first poll opens thousands
+        is_first = self._window.first or not self._memory.has_listed
         any_closed = bool(ledger.tracked[Kind.ALERT])
         for alert in alerts:
             key, started_at = alert.key, alert.started_at
@@ -347,10 +350,10 @@ class Verdicts:
         """Returns whether it predates counting, by a time not after now unless it may be absurd.
 
         After the first success everything new counts, except what no earlier window reached: a clock that is set
-        back makes a window reach behind the first.
+        back makes a window reach behind the first. For alerts, the first success is the first list read to its end.
         """
         window = self._window
-        if not window.first:
+        if not window.first and (self._memory.has_listed or can_be_absurd):
             return at is not None and window.reached is not None and at < window.reached
         return at is None or at < self._edge or (not can_be_absurd and at > self._now + ABSURD)
 

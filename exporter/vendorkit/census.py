@@ -1,5 +1,6 @@
 """Census: concludes from what a poll saw of the alerts which are open, which ended, and of which nothing is known."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -51,7 +52,8 @@ class Census(Generic[Row]):
         self._rejected = Rejections()
         self._asked: set[str] = set()
         self._has_nameless = False
-        self._cut: list[Truncated] = []
+        self._cut: Truncated | None = None
+        self._ended_cut_at: str | None = None
 
     def saw(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Any], bool] | None = None) -> None:
         """Takes in a whole list; raises `bad_response` where no row of it has a readable id.
@@ -77,7 +79,12 @@ class Census(Generic[Row]):
             open_by_severity: the vendor's own totals, where it has any.
         """
         self.saw(rows, is_open=True)
-        self._cut.append(Truncated(endpoint, open_by_severity))
+        self._cut = Truncated(endpoint, open_by_severity)
+
+    def cut_ended(self, endpoint: str, rows: Rows[Row]) -> None:
+        """Takes in what could be read of a list of alerts that ended: how many are open, only the open ones tell."""
+        self.saw(rows, is_open=False)
+        self._ended_cut_at = endpoint
 
     @property
     def missing(self) -> dict[str, Alert]:
@@ -106,9 +113,14 @@ class Census(Generic[Row]):
                 opened.append(record)
             elif key not in kept:
                 happened.append(record)
-        yield OpenAlerts([*opened, *kept.values()], self._rejected, self._unsure(kept))
+        opened += kept.values()
+        yield OpenAlerts(opened, self._rejected, self._unsure(kept))
         yield Happened(happened)
-        yield from self._cut
+        if self._ended_cut_at is not None:
+            totals = self._cut.open_by_severity if self._cut else Counter(alert.severity for alert in opened)
+            yield Truncated(self._ended_cut_at, totals, moves_on=False)
+        elif self._cut:
+            yield self._cut
 
     def _take(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Any], bool] | None) -> int:
         """Takes in rows; returns how many have a readable id."""

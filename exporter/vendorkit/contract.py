@@ -131,7 +131,7 @@ class Tuning(Settings):
     max_concurrency: int = Field(default=4, ge=1, le=100)
     """HTTP requests of the source under way at once."""
     max_pages: int = Field(default=100, ge=1)
-    """Pages of one list; a longer list fails the poll as `truncated`."""
+    """Pages of one list; of a longer one the vendor's totals say how many alerts are open, and what was read counts."""
     max_response_bytes: ByteSize = Field(default=ByteSize(32 * 1024 * 1024), gt=0)
     """Size of one answer, before and after decompression."""
     max_records: int = Field(default=1_000_000, ge=1)

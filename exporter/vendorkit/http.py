@@ -49,7 +49,7 @@ class Http:
         self._headers = dict(client.headers)
         self._base_url = base_url
         self._deadline = float("inf")
-        self.details_until = float("inf")
+        self.details_until = self._open_until = self._ended_until = float("inf")
         """Until when calls are made that can wait for the next poll; a quarter of the poll is left for its end."""
         self.trouble: FetchError | None = None
         """Why a request had to be asked again, until one succeeds: what ended a poll that its deadline cuts."""
@@ -58,11 +58,22 @@ class Http:
         """Starts a poll that may ask until the event loop's clock shows `deadline`."""
         self._deadline = deadline
         self.trouble = None
-        self.details_until = deadline - (deadline - anyio.current_time()) / 4
+        span = deadline - anyio.current_time()
+        self.details_until = deadline - span / 4
+        self._open_until = deadline - span / 8
+        self._ended_until = deadline - span / 16
 
     def has_time(self) -> bool:
         """Returns whether a call that can wait for the next poll still fits into this one."""
         return anyio.current_time() < self.details_until
+
+    def has_time_for_open(self) -> bool:
+        """Returns whether another page of a list of open alerts still fits into this poll."""
+        return anyio.current_time() < self._open_until
+
+    def has_time_for_ended(self) -> bool:
+        """Returns whether another page of what ended still fits into this poll; it comes after what is open."""
+        return anyio.current_time() < self._ended_until
 
     async def ask(
         self,

@@ -53,7 +53,10 @@ class Decoded(NamedTuple, Generic[P, T]):
 
 
 class Rows(Generic[T]):
-    """The rows of one list, as its pages come in. `bare` holds what names those that could not be decoded."""
+    """The rows of one list, as its pages come in. `bare` holds what names those that could not be decoded.
+
+    `is_cut` says that the list goes on beyond these rows.
+    """
 
     def __init__(self, *items: T) -> None:
         self.items = [*items]
@@ -61,6 +64,7 @@ class Rows(Generic[T]):
         self.bare: list[Any] = []
         self.pages = 0
         self.skipped = 0
+        self.is_cut = False
 
     def __len__(self) -> int:
         return len(self.items) + len(self.rejected)

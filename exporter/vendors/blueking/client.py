@@ -27,6 +27,8 @@ from exporter.vendors.blueking.payload import (
     AlertListing,
     AlertPage,
     AlertRow,
+    Bucket,
+    CountListing,
     Envelope,
     FlowLog,
     FlowRow,
@@ -76,6 +78,16 @@ def is_not_in(key: str, values: Sequence[Scalar]) -> Condition:
     return {"key": key, "value": list(values), "method": "neq"}
 
 
+def created_until(second: int) -> Condition:
+    """Returns the condition that an alert was created in this second or before."""
+    return {"key": "create_time", "value": [second], "method": "lte"}
+
+
+def created_after(second: int) -> Condition:
+    """Returns the condition that an alert was created in a later second."""
+    return {"key": "create_time", "value": [second], "method": "gt"}
+
+
 class Client:
     """The calls of one source."""
 
@@ -89,6 +101,20 @@ class Client:
     ) -> Decoded[AlertListing[AlertRow], AlertRow]:
         """Returns one page of the alerts in these states that were open at some time of the window."""
         return await self._search("search_alert", states, part, page, _ALERTS)
+
+    async def count_alerts(self, states: Sequence[str], part: Part) -> list[Bucket] | None:
+        """Returns how many alerts have each `severity`, however many; None if the server does not count them.
+
+        Raises:
+            FetchError: `truncated` for counts that are partial, and as for all calls.
+        """
+        listing = await self._ask("search_alert", self._body(states, part) | _COUNTS_ONLY, _counts)
+        if flag(listing.is_partial):
+            raise SourceUnintelligible("the server says that its answer is partial", reason=Reason.TRUNCATED)
+        for aggregate in listing.aggs or ():
+            if aggregate.id == "severity":
+                return msgspec.convert(aggregate.children or [], list[Bucket])
+        return None
 
     async def search_action(self, part: Part, page: int) -> Decoded[ActionListing[ActionRow], ActionRow]:
         """Returns a page of the notices, summaries and other actions under way at some time in the window."""
@@ -119,30 +145,31 @@ class Client:
     async def _search(
         self, call: str, states: Sequence[str], part: Part, page: int, decoder: PageDecoder[Any, Any]
     ) -> Decoded[Any, Any]:
-        body = {
+        body = self._body(states, part) | {"page": page, "page_size": PAGE_SIZE, "show_aggs": False}
+        return await self._ask(call, body, lambda answer: _page(decoder, answer))
+
+    def _body(self, states: Sequence[str], part: Part) -> dict[str, Any]:
+        return {
             # Without it search_alert lists only what concerns the calling user, and search_action everybody's.
             "bk_biz_ids": self._bk_biz_ids,
             "status": states,
             "conditions": part.conditions,
             "start_time": part.start,
             "end_time": part.end,
-            "page": page,
-            "page_size": PAGE_SIZE,
             "show_overview": False,
-            "show_aggs": False,
         }
+
+    async def _ask(self, call: str, body: Mapping[str, Any], read: Callable[[bytes], T]) -> T:
         return await self._http.ask(
-            call,
-            "POST",
-            self._paths[call],
-            body=msgspec.json.encode(body),
-            read=lambda answer: _page(decoder, answer),
-            judge=judge,
-            heed=_heed,
+            call, "POST", self._paths[call], body=msgspec.json.encode(body), read=read, judge=judge, heed=_heed
         )
 
 
+# A page without rows: counts by the values of fields, which no window of results limits.
+_COUNTS_ONLY = {"page": 1, "page_size": 0, "show_aggs": True}
+
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_COUNTS = msgspec.json.Decoder(CountListing)
 _ALERTS = PageDecoder[AlertPage[AlertRow], AlertRow](
     AlertPage, AlertRow, items_of=lambda page: page.data.alerts, kind=Kind.ALERT, bare=RowId
 )
@@ -162,6 +189,10 @@ def _page(decoder: PageDecoder[Any, Any], answer: bytes) -> Decoded[Any, Any]:
     if not flag(page.result):
         _data(answer)
     return Decoded(page.data, items, rejected, bare)
+
+
+def _counts(answer: bytes) -> CountListing:
+    return decode_mended(_COUNTS, _data(answer))
 
 
 def _data(answer: bytes) -> bytes:

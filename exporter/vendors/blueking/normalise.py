@@ -1,6 +1,7 @@
 """BlueKing's alerts, flow rows and handling records in our words; the tables name the vendor's own documents."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
 
@@ -23,7 +24,7 @@ from exporter.vendorkit.fields import (
 )
 from exporter.vendorkit.reasons import failure_reason_from
 from exporter.vendors.blueking.config import BluekingConfig
-from exporter.vendors.blueking.payload import ActionRow, AlertRow, ExData, ExtendInfo, FlowRow, Inputs, RowId
+from exporter.vendors.blueking.payload import ActionRow, AlertRow, Bucket, ExData, ExtendInfo, FlowRow, Inputs, RowId
 
 # search_alert, field `severity`: 1 致命 fatal, 2 预警 warning, 3 提醒 remind.
 SEVERITIES = {"1": Severity.CRITICAL, "2": Severity.WARNING, "3": Severity.INFO}
@@ -89,6 +90,17 @@ LABELS = LabelSets(
 def key_from(row: AlertRow | ActionRow | RowId) -> str:
     """Returns the id of a row; raises ItemRejected where it has none."""
     return identity(row.id, "id")
+
+
+def totals_from(buckets: Iterable[Bucket], config: BluekingConfig) -> Counter[Severity]:
+    """Returns the number of alerts of each severity; raises ItemRejected for a count that is no number."""
+    severities = severities_from(SEVERITIES, config)
+    totals: Counter[Severity] = Counter()
+    for bucket in buckets:
+        totals[severities.get(text(bucket.id).strip().upper(), Severity.UNKNOWN)] += (
+            whole_number(bucket.count, "count") or 0
+        )
+    return totals
 
 
 def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:

@@ -41,6 +41,26 @@ class AlertPage(msgspec.Struct, Generic[T]):
     result: Any = None
 
 
+class Bucket(msgspec.Struct, gc=False):
+    """How many alerts have one value of a field."""
+
+    id: Scalar = None
+    count: Scalar = None
+
+
+class Aggregate(msgspec.Struct, gc=False):
+    """Counts by the values of one field, which `id` names."""
+
+    id: Any = None
+    children: Any = None
+
+
+class CountListing(Listing, kw_only=True):
+    """`data` of search_alert with `show_aggs`, without rows."""
+
+    aggs: list[Aggregate] | None = None
+
+
 class ActionListing(Listing, Generic[T], kw_only=True):
     """`data` of search_action."""
 

@@ -1,6 +1,7 @@
 """Answers as BlueKing Monitor would, by ESB and by API gateway, from the simulated world."""
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -285,14 +286,17 @@ class BluekingSimulator:
                 or (businesses and _BUSINESSES[incident.namespace] not in businesses)
             ):
                 continue
-            fields = {"id": _alert_id(incident), "severity": str(_LEVELS[incident.severity])}
-            if _fits(fields, conditions):
+            if not conditions or _fits(_fields_of(incident), conditions):
                 found.append(incident)
-        found.sort(key=lambda incident: (incident.ending is not None, -_epoch(incident.started), -incident.number))
+        found.sort(key=lambda incident: (incident.ending is not None, -_epoch(incident.created), -incident.number))
         looked_up = any(condition.get("key") == "id" for condition in parameters.get("conditions") or ())
         listing = self._page(found, parameters, largest=5000, spoilt=not looked_up)
         rows = [self._alert_row(incident) for incident in listing.pop("rows")]
-        return {"alerts": rows, **listing, "total_relation": "eq", "is_partial": False, "partial_reasons": []}
+        total = listing["total"]
+        listing |= {"total": min(total, _RESULT_WINDOW), "total_relation": "gte" if total > _RESULT_WINDOW else "eq"}
+        if parameters.get("show_aggs", True):
+            listing["aggs"] = [_by_level(found)]
+        return {"alerts": rows, **listing, "is_partial": False, "partial_reasons": []}
 
     def _alert_row(self, incident: Incident) -> msgspec.Raw:
         """Returns the alert as JSON, made anew only when it has changed."""
@@ -357,7 +361,7 @@ class BluekingSimulator:
         states = _states(parameters, _ACTION_STATES) or {"running", "success", "failure"}
         businesses = _businesses(parameters)
         conditions = _conditions(parameters)
-        of_parents = any(key == "parent_action_id" for key, _, _ in conditions)
+        of_parents = any(condition.key == "parent_action_id" for condition in conditions)
         found: list[dict[str, Any]] = []
         for incident in self._incidents():
             if businesses and _BUSINESSES[incident.namespace] not in businesses:
@@ -623,19 +627,51 @@ def _businesses(parameters: Mapping[str, Any]) -> set[int] | None:
     return None if given == [-1] else {int(business) for business in given}
 
 
-def _conditions(parameters: Mapping[str, Any]) -> list[tuple[str, bool, set[str]]]:
-    """Returns each condition: a field, whether it must have one of the values or none, and the values as text."""
+class Condition(NamedTuple):
+    """What a field has to be: one of these values, none of them, or a number above or below them."""
+
+    key: str
+    method: str
+    values: frozenset[str]
+
+    def holds(self, value: str) -> bool:
+        """Returns whether it holds for a value of the field."""
+        if self.method in _COMPARISONS:
+            return all(_COMPARISONS[self.method](int(value or 0), int(bound)) for bound in self.values)
+        return (value in self.values) is (self.method == "eq")
+
+
+_COMPARISONS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+
+
+def _conditions(parameters: Mapping[str, Any]) -> list[Condition]:
     conditions = []
     for condition in parameters.get("conditions") or []:
         method = condition.get("method", "eq")
-        if not isinstance(condition.get("value"), list) or method not in {"eq", "neq"}:
+        if not isinstance(condition.get("value"), list) or method not in {"eq", "neq", *_COMPARISONS}:
             raise Refusal(3300002, "conditions 参数格式错误")
-        conditions.append((condition["key"], method == "eq", {str(value) for value in condition["value"]}))
+        conditions.append(Condition(condition["key"], method, frozenset(map(str, condition["value"]))))
     return conditions
 
 
-def _fits(fields: Mapping[str, str], conditions: Sequence[tuple[str, bool, set[str]]]) -> bool:
-    return all((fields.get(key, "") in wanted) is has_to for key, has_to, wanted in conditions)
+def _fits(fields: Mapping[str, str], conditions: Sequence[Condition]) -> bool:
+    return all(condition.holds(fields.get(condition.key, "")) for condition in conditions)
+
+
+def _fields_of(incident: Incident) -> dict[str, str]:
+    """Returns the fields that conditions of search_alert may name."""
+    return {
+        "id": _alert_id(incident),
+        "severity": str(_LEVELS[incident.severity]),
+        "create_time": str(_epoch(incident.created)),
+    }
+
+
+def _by_level(found: Sequence[Incident]) -> dict[str, Any]:
+    """Returns the aggregate of severities, which counts beyond the window of results."""
+    counts = Counter(_LEVELS[incident.severity] for incident in found)
+    children = [{"id": level, "name": str(level), "count": counts[level]} for level in sorted(counts)]
+    return {"id": "severity", "name": "级别", "count": len(found), "children": children}
 
 
 def _alert_id(incident: Incident) -> str:

@@ -1,11 +1,12 @@
 """One poll of a BlueKing Monitor: open and ended alerts, the handling records, and the flow log of what changed."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from exporter.errors import ItemRejected, Reason, SourceBroken, SourceRefused, SourceUnintelligible
-from exporter.model.alert import Alert
+from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
 from exporter.model.reading import Details, Happened, Reading, Supplied, Window
 from exporter.model.records import Kind, Notice
@@ -14,7 +15,17 @@ from exporter.vendorkit.details import Fetched, OptionalApi, fetch_details
 from exporter.vendorkit.fields import flag, text, whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, Rows, normalise_all
-from exporter.vendors.blueking.client import PAGE_SIZE, RESULT_WINDOW, Client, NoSuchApi, Part, is_in, is_not_in
+from exporter.vendors.blueking.client import (
+    PAGE_SIZE,
+    RESULT_WINDOW,
+    Client,
+    NoSuchApi,
+    Part,
+    created_after,
+    created_until,
+    is_in,
+    is_not_in,
+)
 from exporter.vendors.blueking.config import Api, BluekingConfig
 from exporter.vendors.blueking.flow_logs import PATIENCE, FlowLogs
 from exporter.vendors.blueking.normalise import (
@@ -24,12 +35,14 @@ from exporter.vendors.blueking.normalise import (
     notice_to_nobody,
     notices_from,
     seconds_of,
+    totals_from,
 )
 from exporter.vendors.blueking.payload import ActionRow, AlertRow, Listing
 
 Row = TypeVar("Row", AlertRow, ActionRow)
 Ask = Callable[[Part, int], Awaitable[Decoded[Any, Row]]]
-Divide = Callable[[Part], list[Part]]
+# Returns the parts that hold all of a list which is too long, none where it cannot be divided any further.
+Divide = Callable[[Part], Awaitable[list[Part]]]
 
 OPEN = ("ABNORMAL",)
 ENDED = ("RECOVERED", "CLOSED")
@@ -37,6 +50,8 @@ ENDED = ("RECOVERED", "CLOSED")
 SYNCHRONISED_WITHIN = timedelta(minutes=1)
 # Alerts that one look-up names.
 LOOK_UP = 100
+# The last page of a list that the server shows.
+_FULL = RESULT_WINDOW // PAGE_SIZE
 # Conditions that part any list of alerts in four.
 _SEVERITIES = (*(is_in("severity", [level]) for level in (1, 2, 3)), is_not_in("severity", [1, 2, 3]))
 
@@ -82,10 +97,20 @@ class BluekingSource:
         # Open alerts of any age are in a window that reaches now. In two lists, so that each may have 10,000 rows; the
         # open ones first: an alert that ends between the two is in both.
         part = Part(start, _seconds(window.end) + 1)
-        census.saw(await self._whole(self._ask_alerts(OPEN), part, _by_severity), is_open=True)
+        rows = await self._walked(
+            self._ask_alerts(OPEN), part, self._by_severity_then_creation, self._http.has_time_for_open
+        )
+        if rows.is_cut:
+            census.cut("search_alert", rows, await self._totals(part))
+        else:
+            census.saw(rows, is_open=True)
         # The list goes by `end_time`, which is that of the data: where these came late, only `update_time` is new.
         part = part._replace(start=min(start, _seconds(window.end - self._config.lookback)))
-        census.saw(await self._whole(self._ask_alerts(ENDED), part, _by_severity_then_time), is_open=False)
+        rows = await self._walked(self._ask_alerts(ENDED), part, _by_severity_then_time, self._http.has_time_for_ended)
+        if rows.is_cut:
+            census.cut_ended("search_alert", rows)
+        else:
+            census.saw(rows, is_open=False)
         looked_up = await self._look_up(census, window)
         for reading in census.readings():
             yield reading
@@ -154,6 +179,14 @@ class BluekingSource:
             census.looked_up([alert.key for alert in batches[first]], rows)
         return asked
 
+    async def _totals(self, part: Part) -> Counter[Severity] | None:
+        """Returns how many alerts are open, by severity, as the server counts them."""
+        buckets = await self._client.count_alerts(OPEN, part)
+        try:
+            return None if buckets is None else totals_from(buckets, self._config)
+        except ItemRejected as error:
+            raise SourceUnintelligible(str(error)) from None
+
     def _ask_alerts(self, states: Sequence[str]) -> Ask[AlertRow]:
         return lambda part, page: self._client.search_alert(states, part, page)
 
@@ -169,11 +202,13 @@ class BluekingSource:
         if self._unfinished_since is not None:
             start = min(start, max(self._unfinished_since, _seconds(window.end - PATIENCE)))
         part = Part(start, _seconds(window.end) + 1)
-        actions = await self._whole(self._client.search_action, part, _by_time)
+        actions = await self._walked(self._client.search_action, part, _by_time, self._http.has_time_for_ended)
         actions.check_ids(key_from)
         parents, failed = await self._skipped_parents(part)
+        if actions.is_cut or parents.is_cut:
+            failed = {Reason.TRUNCATED: 1}
         self._actions.answered(window.end, is_there=True)
-        self._unasked_since = None
+        self._unasked_since = start if actions.is_cut or parents.is_cut else None
         self._rows_tell_until = told_by_row
         actions.refuse(lambda row: not text(row.id), Kind.NOTICE, "id is missing")
         newest = _newest(actions.items)
@@ -193,7 +228,9 @@ class BluekingSource:
     async def _skipped_parents(self, part: Part) -> tuple[Rows[ActionRow], Mapping[Reason, int]]:
         """Returns the notices that were skipped as a whole, and why not, if the server refuses to list them."""
         try:
-            return await self._whole(self._client.search_skipped_parents, part, _by_time), {}
+            return await self._walked(
+                self._client.search_skipped_parents, part, _by_time, self._http.has_time_for_ended
+            ), {}
         except SourceBroken as error:
             if error.reason is not Reason.API_ERROR:
                 raise
@@ -208,49 +245,75 @@ class BluekingSource:
         return True
 
     async def _whole(self, ask: Ask[Row], part: Part, divide: Divide) -> Rows[Row]:
-        """Returns every row of a list; raises `truncated` for anything less.
+        """Returns every row of a list; raises `truncated` for anything less."""
+        rows = await self._walked(ask, part, divide)
+        if rows.is_cut:
+            raise _truncated(f"the list is longer than {self._config.max_pages} pages, or than the server pages")
+        return rows
+
+    async def _walked(
+        self, ask: Ask[Row], part: Part, divide: Divide, has_time: Callable[[], bool] = lambda: True
+    ) -> Rows[Row]:
+        """Returns the rows of a list, cut when its parts, or the pages of one, exceed `max_pages`, or time is up.
 
         A part that goes on beyond the 10,000 rows the server pages is divided, and its parts are asked for. A list
         that shrank while it was walked is walked once more: when a row leaves, the first one of the next page moves
         up unseen.
         """
         whole: Rows[Row] = Rows()
-        pages = _Pages(self._config.max_pages)
         parts = [part]
-        while parts:
+        asked = 0
+        divides = self._config.max_pages >= _FULL
+        while parts and not whole.is_cut:
+            whole.is_cut = asked > 0 and (asked > self._config.max_pages or not has_time())
+            if whole.is_cut:
+                break
+            asked += 1
             part = parts.pop()
-            walk = await _walk(ask, part, pages)
+            walk = await self._walk(ask, part, has_time, divides=divides)
             if walk.shrank:
                 whole.items += walk.rows.items
-                pages.left += walk.rows.pages
-                walk = await _walk(ask, part, pages)
-            if walk.is_too_long:
-                parts += divide(part)
-            else:
-                whole.add(walk.rows)
+                walk = await self._walk(ask, part, has_time, divides=divides)
+            if walk.is_too_long and divides:
+                if smaller := await divide(part):
+                    parts += smaller
+                    continue
+                walk = await self._walk(ask, part, has_time, divides=False)
+            whole.add(walk.rows)
+            whole.is_cut = walk.is_too_long or walk.rows.is_cut
         return whole
 
+    async def _walk(self, ask: Ask[Row], part: Part, has_time: Callable[[], bool], *, divides: bool) -> "_Walk[Row]":
+        """Walks a part of a list to its end.
 
-class _Pages:
-    """How many pages of one list may still be asked for."""
+        A part that is too long is walked as far as the server pages it, or with `divides` only until that shows.
+        """
+        walk = _Walk[Row]()
+        while not (walk.is_over or (walk.is_too_long and divides)):
+            pages = walk.rows.pages
+            most = min(self._config.max_pages, _FULL) if walk.is_too_long else self._config.max_pages
+            walk.rows.is_cut = pages > 0 and (pages >= most or not has_time())
+            if walk.rows.is_cut:
+                break
+            walk.take(await ask(part, pages + 1))
+        return walk
 
-    def __init__(self, most: int) -> None:
-        self.left = self._most = most
+    async def _by_severity_then_creation(self, part: Part) -> list[Part]:
+        """Returns a part for each severity; of one of these, the newest rows that the server pages and the rest.
 
-    def take(self) -> None:
-        """Takes one; raises `truncated` where none is left."""
-        if not self.left:
-            raise _truncated(f"the list is longer than {self._most} pages")
-        self.left -= 1
-
-
-async def _walk(ask: Ask[Row], part: Part, pages: _Pages) -> "_Walk[Row]":
-    """Returns one walk over a part of a list, up to its end or the page that shows that it is too long."""
-    walk = _Walk[Row]()
-    while not walk.is_over:
-        pages.take()
-        walk.take(await ask(part, walk.rows.pages + 1))
-    return walk
+        Lists show the newest rows first. Rows of one second cannot be divided.
+        """
+        if not part.conditions:
+            return _by_severity(part)
+        page = await self._client.search_alert(OPEN, part, _FULL)
+        edge = max((seconds_of(row.create_time) for row in page.items), default=0)
+        until, after = created_until(edge), created_after(edge)
+        if edge <= 0 or until in part.conditions:
+            return []
+        return [
+            part._replace(conditions=(*(each for each in part.conditions if each["method"] != bound["method"]), bound))
+            for bound in (until, after)
+        ]
 
 
 class _Walk(Generic[Row]):
@@ -274,9 +337,7 @@ class _Walk(Generic[Row]):
         total = _total_of(page.page)
         if total is None:
             total = len(self.rows) + rows_here + (rows_here >= PAGE_SIZE)
-        if total >= RESULT_WINDOW or page.page.total_relation == "gte":
-            self.is_over = self.is_too_long = True
-            return
+        self.is_too_long = total >= RESULT_WINDOW or page.page.total_relation == "gte"
         ids = [key for row in page.items if (key := text(row.id))]
         self.rows.add(page)
         self._ids.update(ids)
@@ -345,22 +406,20 @@ def _truncated(why: str) -> SourceUnintelligible:
 
 
 def _by_severity(part: Part) -> list[Part]:
-    if part.conditions:
-        return _not_at_all(part)
     return [part._replace(conditions=(condition,)) for condition in _SEVERITIES]
 
 
-def _by_time(part: Part) -> list[Part]:
-    """Returns two windows: actions that began before the middle are in the first, later ones in the second."""
+async def _by_time(part: Part) -> list[Part]:
+    """Returns two windows: what began before the middle is in the first, what began later in the second."""
     if part.end - part.start < 2:
-        return _not_at_all(part)
+        return []
     middle = (part.start + part.end) // 2
     return [part._replace(end=middle), part._replace(start=middle)]
 
 
-def _by_severity_then_time(part: Part) -> list[Part]:
-    return _by_time(part) if part.conditions else _by_severity(part)
+async def _by_severity_then_time(part: Part) -> list[Part]:
+    return await _by_time(part) if part.conditions else _by_severity(part)
 
 
-def _not_at_all(_part: Part) -> list[Part]:
-    raise _truncated(f"more than {RESULT_WINDOW} rows, which the server does not page")
+async def _not_at_all(_part: Part) -> list[Part]:
+    return []

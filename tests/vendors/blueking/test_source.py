@@ -9,19 +9,21 @@ import httpx
 import msgspec
 import pytest
 
+from exporter.errors import Reason
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import OpenAlerts, Reading
+from exporter.model.reading import Details, OpenAlerts, Reading, Truncated
 from exporter.model.records import Channel, FailureReason, Notice, Operation, Suppression
 from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.truth import Since
 from exporter.simulation.wire import Quirk, Request
 from exporter.simulation.world import Form, Incident, World
 from exporter.vendorkit.http import ATTEMPTS
+from exporter.vendors.blueking.client import PAGE_SIZE
 from exporter.vendors.blueking.simulator import TRAITS, BluekingSimulator, Generation
 from tests.rig import Rig, expected, told
 from tests.vendors.blueking.reading import NOW, Reader, a_window
-from tests.vendors.reading import backlog_in, facts_in, records_in, unfinished_in
+from tests.vendors.reading import backlog_in, facts_in, of_type, open_in, records_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -352,16 +354,30 @@ async def test_ended_alerts_beyond_that_are_asked_for_by_time() -> None:
     assert len(records_in(readings, object)) == 11_000
 
 
-async def test_too_many_open_alerts_of_one_severity_fail_the_poll() -> None:
+async def test_open_alerts_of_one_severity_beyond_that_are_asked_for_by_their_creation() -> None:
     scene = Scene(operations=False, notices=False)
-    for _ in range(10_000):
+    for _ in range(25):
+        for _ in range(1000):
+            scene.world.open(severity=Severity.INFO)
+        scene.wait(1)
+
+    readings = await scene.poll()
+
+    assert len(keys(readings)) == 25_000
+    assert of_type(readings, Truncated) == []
+    assert scene.reader.calls("search_alert") < 25_000 / PAGE_SIZE * 1.3
+
+
+async def test_of_more_within_one_second_the_server_says_how_many_are_open() -> None:
+    scene = Scene(operations=False, notices=False)
+    for _ in range(10_001):
         scene.world.open(severity=Severity.INFO)
 
-    readings, error = await scene.reader.read(a_window(end=scene.world.now))
+    readings = await scene.poll("1")
 
-    assert not readings
-    assert error is not None
-    assert error.reason == "truncated"
+    assert len(keys(readings)) == 10_000
+    assert open_in(readings).unsure == {"1"}
+    assert of_type(readings, Truncated) == [Truncated("search_alert", {Severity.INFO: 10_001})]
 
 
 @pytest.mark.parametrize("quirk", [Quirk.REPEAT_CURSOR, Quirk.ENDLESS_PAGES])
@@ -379,16 +395,35 @@ async def test_pages_that_repeat_or_never_end_fail_the_poll(quirk: Quirk) -> Non
     assert error.reason == "truncated"
 
 
-async def test_pages_beyond_the_cap_fail_the_poll() -> None:
+async def test_of_pages_beyond_the_cap_the_server_says_how_many_alerts_are_open() -> None:
     scene = Scene(max_pages=2)
     for _ in range(30):
-        scene.world.open()
+        scene.world.open(severity=Severity.WARNING)
     scene.simulator.page_size_limit = 10
 
-    _, error = await scene.reader.read(a_window(end=scene.world.now))
+    readings = await scene.poll()
 
-    assert error is not None
-    assert error.reason == "truncated"
+    assert len(keys(readings)) == 20
+    assert of_type(readings, Truncated) == [Truncated("search_alert", {Severity.WARNING: 30})]
+
+
+async def test_of_records_beyond_the_cap_those_that_were_read_count_and_the_others_are_asked_for_again() -> None:
+    scene = Scene(max_pages=2)
+    incident = scene.world.open()
+    for _ in range(30):
+        scene.world.tell(incident, Channel.SMS)
+    scene.simulator.page_size_limit = 10
+    scene.wait(60)
+
+    first = await scene.poll(incident.rule)
+    scene.wait(3 * 3600)
+    scene.simulator.page_size_limit = None
+    second = await scene.poll(incident.rule)
+
+    assert len(records_in(first, Notice)) == 20
+    [asked] = [each for each in of_type(first, Details) if each.endpoint == "search_action"]
+    assert (asked.answered, asked.failed) == (1, {Reason.TRUNCATED: 1})
+    assert len({notice.key for notice in records_in(second, Notice)}) == 30
 
 
 async def test_rows_that_stand_on_two_pages_are_one_alert() -> None:
