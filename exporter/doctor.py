@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from exporter.config import Config, Metrics
-from exporter.errors import REMEDIES, FetchError, Reason, SourceRefused
+from exporter.errors import FetchError, Reason, SourceRefused
 from exporter.fleet import Watch, own_now, problems_of
 from exporter.model.snapshot import SourceState
 from exporter.vendorkit.contract import DAY, FirstPoll, Load, SourceConfig, Vendor
@@ -256,7 +256,6 @@ class _Examination:
 
     def __init__(self, vendor: Vendor, config: SourceConfig, attempts: Sequence[Attempt], state: SourceState) -> None:
         self._state = state
-        self._remedies = REMEDIES | dict(vendor.remedies)
         self._seconds: dict[str, float] = defaultdict(float)
         for attempt in attempts:
             self._seconds[attempt.endpoint] += attempt.seconds
@@ -316,7 +315,7 @@ class _Examination:
             step=name,
             result=Result.FAILED,
             reason=reason,
-            what_to_do=": ".join(filter(None, (said, remedy or self._remedies[reason]))),
+            what_to_do=": ".join(filter(None, (said, remedy or self._state.remedies[reason]))),
             seconds=round(self._seconds.get(name, 0.0), 3),
         )
 

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     INTERNAL = "internal"
 
 
+# What to do about each reason, in general; a vendor may know better.
 REMEDIES = {
     Reason.TIMEOUT: "check that the vendor is reachable from here and answers in time, or raise `timeout`",
     Reason.CONNECTION: "check host and port, DNS, firewalls and `proxy`; the error names what could not be reached",

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from exporter.config import Config, Metrics
-from exporter.errors import ConfigError
+from exporter.errors import REMEDIES, ConfigError
 from exporter.model.alert import Severity
 from exporter.polling.bucket import Bucket
 from exporter.polling.poller import Poller
@@ -126,6 +126,7 @@ def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) 
         interval=config.interval,
         stale_after=metrics.stale_after,
         max_records=config.max_records,
+        remedies={**REMEDIES, **vendor.remedies},
         group_by=tuple(metrics.group_by),
         group_limit=metrics.group_limit,
         owners=metrics.owner_rules(),

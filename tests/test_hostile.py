@@ -20,17 +20,18 @@ from prometheus_client.parser import text_string_to_metric_families as text_from
 from trio.testing import MockClock
 
 from exporter.config import Grouping, Metrics
-from exporter.errors import Reason
+from exporter.errors import Reason, SourceUnreachable
 from exporter.exposition import landing
 from exporter.exposition.prometheus import Renderer
 from exporter.exposition.series import LONGEST_VALUE
 from exporter.model.alert import CloseReason
-from exporter.model.snapshot import ReloadState, Snapshot
+from exporter.model.reading import Poll
+from exporter.model.snapshot import AlertCounts, ReloadState, Snapshot
 from exporter.model.text import HIDDEN
 from exporter.simulation.wire import Request, Response, Simulator
 from exporter.vendorkit.fields import LONGEST_TEXT
 from exporter.vendorkit.http import MOST_VALUES
-from tests.builders import START
+from tests.builders import START, a_window
 from tests.programs import program
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import pace
@@ -294,6 +295,32 @@ def sums_of(rig: Rig) -> Sums:
     return Sums(sum(counts.open.values()), sum(counts.opened.values()), sum(counts.closed.values()), vanished)
 
 
+def settled(rig: Rig) -> Sums:
+    """The sums once nothing is shown as 0 any more for being new: after a poll that read nothing and so counts nothing.
+
+    A label set that nobody could know of is 0 in the first snapshot that has it, and counts from the next one on.
+    """
+    now = rig.now()
+    nothing = Poll(
+        window=a_window(start=now, end=now),
+        readings=[],
+        error=SourceUnreachable("nothing was asked"),
+        started_at=now,
+        vendor_now=now,
+        duration_seconds=0.0,
+    )
+    rig.watch.book.enter(nothing)
+    return sums_of(rig)
+
+
+def assert_only_new_label_sets_are_late(shown: AlertCounts, after: AlertCounts) -> None:
+    """What one snapshot shows is what the next one does, but for label sets at 0 that it was the first to have."""
+    assert shown.open == after.open
+    for early, late in ((shown.opened, after.opened), (shown.closed, after.closed)):
+        assert early.keys() == late.keys()
+        assert all(count in (0, late[labels]) for labels, count in early.items())
+
+
 async def live_through(vendor: str, ways: list[Spoilt], first: bool, settings_: Mapping[str, Any]) -> int:
     """Polls of good answers, then one of spoilt ones, then good ones again; how many answers were spoilt."""
     metrics = Metrics(group_by=list(Grouping), group_limit=20, alert_info=True, alert_info_limit=20)
@@ -305,7 +332,7 @@ async def live_through(vendor: str, ways: list[Spoilt], first: bool, settings_: 
     rig.site.simulator = vendor_api
     if not first:
         await rig.polls(2)
-    before = None if first else sums_of(rig)
+    before = None if first else settled(rig)
     asked = vendor_api.asked
 
     vendor_api.ways = ways
@@ -322,9 +349,10 @@ async def live_through(vendor: str, ways: list[Spoilt], first: bool, settings_: 
         assert max(map(len, named)) <= LONGEST_TEXT
     assert len(state.last_error) < 500
     if before is not None:
-        after = sums_of(rig)
+        shown, after = rig.counts(), settled(rig)
         assert after.open - before.open == after.opened - before.opened - after.closed + before.closed
         assert state.up or after.vanished == before.vanished
+        assert_only_new_label_sets_are_late(shown, rig.counts())
     elif not state.up:
         assert state.alerts is None
 

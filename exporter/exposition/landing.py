@@ -139,7 +139,7 @@ def _card(one: SourceStatus, source: SourceState, notices_failed: int | None, no
     return f"""<article class="card {one.state}">
 <div class="top"><h3>{_foreign(one.source)} <small>{escape(one.vendor)}</small></h3>
 <p class="state">{_SIGNS[one.state]} {one.state}</p></div>
-{_error(one, source)}{_details(one)}<dl>{listed}</dl>
+{_error(one, source)}{_details(one, source)}<dl>{listed}</dl>
 </article>
 """
 
@@ -166,16 +166,20 @@ def _remedy(what_to_do: str | None) -> str:
     return f"<p>What to do: {text}.</p>\n"
 
 
-def _details(one: SourceStatus) -> str:
+def _details(one: SourceStatus, source: SourceState) -> str:
     said = []
     for endpoint, detail in one.details.items():
         if detail.failed:
             why = f", {escape(detail.reason)}" if detail.reason else ""
-            said.append(f"{_many(detail.failed, 'detail call')} of <code>{escape(endpoint)}</code> failed{why}")
+            said.append(
+                f"<p>{_many(detail.failed, 'detail call')} of <code>{escape(endpoint)}</code> failed{why}</p>\n"
+            )
+            if detail.reason is not None and not detail.answered:
+                said.append(_remedy(source.remedies[detail.reason]))
         if detail.waiting:
             waits = "waits" if detail.waiting == 1 else "wait"
-            said.append(f"{_many(detail.waiting, 'alert')} {waits} for <code>{escape(endpoint)}</code>")
-    return "".join(f"<p>{text}</p>\n" for text in said)
+            said.append(f"<p>{_many(detail.waiting, 'alert')} {waits} for <code>{escape(endpoint)}</code></p>\n")
+    return "".join(said)
 
 
 def _alerts(status: Status, now: datetime) -> str:

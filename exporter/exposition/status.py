@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from exporter.errors import REMEDIES, Reason
+from exporter.errors import Reason
 from exporter.exposition.catalogue import is_stale
 from exporter.exposition.series import fit
 from exporter.model.alert import Severity
@@ -127,7 +127,7 @@ def _source(state: SourceState, how: State) -> SourceStatus:
         vendor=state.vendor,
         state=how,
         reason=state.last_reason,
-        what_to_do=REMEDIES[state.last_reason] if state.last_reason is not None else None,
+        what_to_do=state.remedies[state.last_reason] if state.last_reason is not None else None,
         last_success=state.last_success,
         next_poll=state.next_poll,
         open=counts | dict(state.open_by_severity) if _is_known(state, how) else None,

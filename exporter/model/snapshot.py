@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 
-from exporter.errors import Reason
+from exporter.errors import REMEDIES, Reason
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.records import Kind
@@ -98,6 +98,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     outcome), `tracked` and `evicted` by kind, `unmapped` by field, `detail_failures` by (endpoint, reason).
     `list_truncated` names the endpoints of lists that could not be walked to their end. `top_open` holds the most
     severe open alerts, the oldest of them first. `owners` are the values of the label `owner`; () where there is none.
+    `last_error` is what happened; `remedies` are what to do about each reason, for whoever shows it to a person.
     `succeeded` is when a poll last did, in seconds of a clock that is never set. `counts_from` is when the counters
     began at 0.
     """
@@ -122,6 +123,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     next_poll: datetime | None = None
     last_error: str = ""
     last_reason: Reason | None = None
+    remedies: Mapping[Reason, str] = msgspec.field(default_factory=lambda: REMEDIES)
     failures_in_a_row: int = 0
     polls: int = 0
     poll_failures: Mapping[Reason, int] = {}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from exporter.errors import REMEDIES, FetchError, Reason, SourceUnreachable
-from exporter.model.reading import Happened, OpenAlerts, Poll, Reading, Rejections, Window
+from exporter.errors import FetchError, Reason, SourceUnreachable
+from exporter.model.reading import Details, Happened, OpenAlerts, Poll, Reading, Rejections, Window
 from exporter.polling.cadence import delay_after, first_delay
 from exporter.polling.lookback import Lookback
 from exporter.state.book import SourceBook
@@ -69,6 +69,7 @@ class Poller:
         self.counted_until = counts_from
         """Start of the last successful poll by the event loop's clock: everything up to then is counted."""
         self._turned = anyio.current_time()
+        self._logged_at: float | None = None  # when a failure last was
 
     def follow(self, before: "Poller") -> None:
         """Continues from the position of another poller of the same account and memory."""
@@ -114,23 +115,42 @@ class Poller:
         if poll.covers_window and self._lookback.succeeded(poll.window, poll.vendor_now):
             self.counted_until = began
         self._log(poll.error, failures, before.failures_in_a_row)
+        self._log_details(poll.readings)
         self._log_rejected(poll.readings)
         self._published()
         return delay
 
     def _log(self, error: FetchError | None, failures: int, failures_before: int) -> None:
-        """Logs a source going down, hourly while it is down, and coming back."""
+        """Logs a source going down, hourly while it is down, and coming back.
+
+        A source that was changed while it was down is logged again at its next failure.
+        """
+        if error is None:
+            if failures_before:
+                polls = "1 failed poll" if failures_before == 1 else f"{failures_before} failed polls"
+                log.info("source %s: recovered after %s", self.name, polls)
+            return
         now = anyio.current_time()
-        if error is not None and not failures_before:
-            log.warning("source %s: poll failed (%s): %s; %s", self.name, error.reason, error, REMEDIES[error.reason])
-            self._logged_at = now
-        elif error is not None and now - self._logged_at >= REPEAT_SECONDS:
-            text = "source %s: still failing, %d polls in a row (%s): %s; %s"
-            log.warning(text, self.name, failures, error.reason, error, REMEDIES[error.reason])
-            self._logged_at = now
-        elif error is None and failures_before:
-            polls = "1 failed poll" if failures_before == 1 else f"{failures_before} failed polls"
-            log.info("source %s: recovered after %s", self.name, polls)
+        if failures_before and self._logged_at is not None and now - self._logged_at < REPEAT_SECONDS:
+            return
+        self._logged_at = now
+        how = f"still failing, {failures} polls in a row" if failures_before else "poll failed"
+        remedy = self.book.state.remedies[error.reason]
+        log.warning("source %s: %s (%s): %s; %s", self.name, how, error.reason, error, remedy)
+
+    def _log_details(self, readings: Sequence[Reading]) -> None:
+        """Logs each endpoint of which no detail call was answered: one line a poll, never one per call."""
+        for reading in readings:
+            if isinstance(reading, Details) and reading.failed and not reading.answered:
+                reason = max(reading.failed, key=lambda reason: reading.failed[reason])
+                log.warning(
+                    "source %s: every detail call of %s failed (%s, %d in this poll), what it feeds stands still; %s",
+                    self.name,
+                    reading.endpoint,
+                    reason,
+                    sum(reading.failed.values()),
+                    self.book.state.remedies[reason],
+                )
 
     def _log_rejected(self, readings: Sequence[Reading]) -> None:
         """Logs unreadable records: one line per kind, never one per record."""

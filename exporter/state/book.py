@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from exporter.errors import Reason
+from exporter.errors import REMEDIES, Reason
 from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact, LabelSets
 from exporter.model.occurrence import Occurrence, What
@@ -49,6 +49,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
     interval: timedelta
     stale_after: timedelta
     max_records: int
+    remedies: Mapping[Reason, str] = msgspec.field(default_factory=lambda: REMEDIES)
     group_by: tuple[str, ...] = ()
     group_limit: int = 100
     owners: tuple[OwnerRule, ...] = ()
@@ -153,6 +154,7 @@ class SourceBook:
             owners=self._labelling.owners,
             group_by=keeping.group_by,
             records_limit=keeping.max_records,
+            remedies=keeping.remedies,
             interval_seconds=keeping.interval.total_seconds(),
             stale_after_seconds=_stale_after(keeping),
         )

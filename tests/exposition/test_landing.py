@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import Reason
+from exporter.errors import REMEDIES, Reason
 from exporter.exposition.landing import CSP, headers, page
 from exporter.model.alert import Severity
 from exporter.model.facts import Fact
@@ -68,6 +68,21 @@ def test_a_failing_source_keeps_its_alerts_and_says_what_happened_and_what_to_do
     assert "▲ failing auth : answered 401 (2 failures in a row) What to do: check the credentials under auth ;" in text
     assert text.count("check the credentials") == 1
     assert "Open alerts at the last success 2 critical" in text
+
+
+def test_what_to_do_is_said_in_the_vendors_words_of_polls_and_of_details_none_of_which_was_answered() -> None:
+    own = {**REMEDIES, Reason.PERMISSION: "tick `read` in the console"}
+    details = {
+        "logs": Detailed(failed=2, reason=Reason.PERMISSION),
+        "actions": Detailed(answered=1, failed=1, reason=Reason.TIMEOUT),
+    }
+
+    refused = read(failing(last_reason=Reason.PERMISSION, remedies=own, details={})).text
+    blind = read(a_polled_state(remedies=own, details=details)).text
+
+    assert "permission : answered 401 (2 failures in a row) What to do: tick read in the console." in refused
+    assert "2 detail calls of logs failed, permission What to do: tick read in the console. 1 detail call of" in blind
+    assert blind.count("What to do") == 1
 
 
 def test_one_failure_is_singular() -> None:

@@ -24,6 +24,7 @@ def test_the_status_of_a_failing_source_has_all_that_was_promised_and_no_text_of
         up=False,
         last_error="free text of an error",
         last_reason=Reason.AUTH,
+        remedies=REMEDIES | {Reason.AUTH: "what this vendor calls a key"},
         top_open=[OpenAlert(alert, "storage")],
         details={"events": Detailed(answered=1, failed=2, waiting=3, reason=Reason.PERMISSION)},
     )
@@ -39,7 +40,7 @@ def test_the_status_of_a_failing_source_has_all_that_was_promised_and_no_text_of
                 "vendor": "acme",
                 "state": "failing",
                 "reason": "auth",
-                "what_to_do": REMEDIES[Reason.AUTH],
+                "what_to_do": "what this vendor calls a key",
                 "last_success": "2026-03-01T11:59:40Z",
                 "next_poll": "2026-03-01T12:00:40Z",
                 "open": {"critical": 2, "warning": 0},

@@ -7,12 +7,13 @@ import anyio
 import httpx
 import pytest
 
-from exporter.errors import Reason, SourceRefused, SourceThrottled, SourceUnreachable
+from exporter.errors import REMEDIES, Reason, SourceRefused, SourceThrottled, SourceUnreachable
 from exporter.model.alert import CloseReason, Severity
 from exporter.model.facts import LabelSets
-from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Window
+from exporter.model.reading import Details, Happened, OpenAlerts, Reading, Rejections, Window
 from exporter.model.records import Kind
 from exporter.polling.poller import Poller
+from exporter.state.book import SourceBook
 from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import SourceConfig, Vendor
@@ -66,7 +67,7 @@ async def hangs(_window: Window) -> AsyncIterator[Reading]:
     await anyio.sleep_forever()
 
 
-def poller_for(source: ScriptedSource, **config: Any) -> Poller:
+def poller_for(source: ScriptedSource, *, book: SourceBook | None = None, **config: Any) -> Poller:
     started = anyio.current_time()
 
     def now() -> datetime:
@@ -90,7 +91,7 @@ def poller_for(source: ScriptedSource, **config: Any) -> Poller:
         AcmeConfig(endpoint="http://127.0.0.1:1", **config),
         http=Http(httpx.AsyncClient(), ""),
         clock=clock,
-        book=a_book(),
+        book=book or a_book(),
         now=now,
         published=lambda: None,
         counts_from=anyio.current_time(),
@@ -199,6 +200,64 @@ async def test_an_outage_is_logged_again_every_hour_with_its_count_and_what_to_d
     assert counts == sorted(counts)
     assert counts[0] > 10
     assert all(line.endswith(first.partition("no answer")[2]) for line in again)
+
+
+async def test_a_source_that_is_changed_while_it_is_down_goes_on_and_is_logged_once_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = ScriptedSource(fails(SourceUnreachable("no answer")))
+    before = poller_for(source)
+    await before.poll()
+    await before.poll()
+
+    after = poller_for(source, book=before.book, interval=30)
+    after.follow(before)
+    await after.poll()
+    await after.poll()
+
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "source s: poll failed",
+        "source s: still failing, 3 polls in a row",
+    ]
+    assert after.book.state.failures_in_a_row == 4
+
+
+async def test_what_to_do_is_said_in_the_vendors_words_and_is_no_part_of_the_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = {**REMEDIES, Reason.PERMISSION: "tick the box in the console"}
+    refused = SourceRefused("no", reason=Reason.PERMISSION)
+    poller = poller_for(ScriptedSource(fails(refused)), book=a_book(remedies=own))
+
+    await poller.poll()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "source s: poll failed (permission): no; tick the box in the console"
+    ]
+    assert poller.book.state.last_error == "no"
+
+
+async def test_an_endpoint_of_which_every_detail_call_fails_is_one_line_a_poll_with_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fine = [OpenAlerts([]), Details("idle"), Details("partly", answered=1, failed={Reason.TIMEOUT: 9})]
+    blind = Details("logs", failed={Reason.TIMEOUT: 1, Reason.PERMISSION: 40}, waiting=3)
+    other = Details("actions", failed={Reason.NOT_FOUND: 1})
+    answers = Details("logs", answered=1)
+    poller = poller_for(
+        ScriptedSource(says(*fine, blind), fails(SourceUnreachable("x"), blind, other), says(*fine, answers))
+    )
+
+    for _ in range(3):
+        await poller.poll()
+
+    lines = [record.getMessage() for record in caplog.records if "detail call" in record.getMessage()]
+    failed = "source s: every detail call of {} failed ({} in this poll), what it feeds stands still; {}"
+    assert lines == [
+        failed.format("logs", "permission, 41", REMEDIES[Reason.PERMISSION]),
+        failed.format("logs", "permission, 41", REMEDIES[Reason.PERMISSION]),
+        failed.format("actions", "not_found, 1", REMEDIES[Reason.NOT_FOUND]),
+    ]
 
 
 async def test_a_loop_in_back_off_still_turns_and_one_that_is_stuck_does_not() -> None:
