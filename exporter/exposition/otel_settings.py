@@ -154,11 +154,17 @@ class Otlp(Credentials):
             headers=headers,
             timeout_seconds=_seconds(standard("TIMEOUT")) or 10,
             compressed=standard("COMPRESSION") != "none",
-            plain=url.startswith("http://") or ("://" not in url and standard("INSECURE").lower() == "true"),
+            plain=_is_plain(url, insecure=standard("INSECURE").lower() == "true"),
             ca_file=standard("CERTIFICATE") or None,
             cert_file=standard("CLIENT_CERTIFICATE") or None,
             key_file=standard("CLIENT_KEY") or None,
         )
+
+
+def _is_plain(url: str, *, insecure: bool) -> bool:
+    """Returns whether a receiver is reached without TLS; `insecure` decides where the URL names no scheme."""
+    scheme, separator, _ = url.partition("://")
+    return scheme.lower() == "http" if separator else insecure
 
 
 _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"

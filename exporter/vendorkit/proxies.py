@@ -32,7 +32,11 @@ def proxy_for(url: str, setting: str | None, environ: Mapping[str, str] = os.env
 
 
 def checked_proxy(url: str) -> str:
-    """Returns the URL of a proxy, or `none`; raises ValueError, which repeats nothing of what may hold a password."""
+    """Returns the URL of a proxy, its scheme in lower case, or `none`.
+
+    Raises:
+        ValueError: it is neither; what may hold a password is not repeated.
+    """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -41,7 +45,7 @@ def checked_proxy(url: str) -> str:
         raise ValueError(
             "must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters percent-encoded, or none"
         )
-    return url
+    return parsed.scheme + url[len(parsed.scheme) :]
 
 
 def not_understood(no_proxy: str) -> list[str]:

@@ -148,6 +148,17 @@ def test_a_host_without_a_scheme_is_reached_by_tls_unless_told_otherwise(file: P
     assert destination(file, {}, **given, OTEL_EXPORTER_OTLP_INSECURE="true").plain
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize(
+    ("url", "plain"), [("HTTP://c:4317", True), ("Http://c:4317", True), ("HTTPS://c:4317", False)]
+)
+def test_a_scheme_means_the_same_in_upper_and_in_lower_case(file: Path, url: str, plain: bool, protocol: str) -> None:
+    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_INSECURE": str(not plain)}
+
+    assert destination(file, {"protocol": protocol, "endpoint": url}).plain is plain
+    assert destination(file, {"protocol": protocol}, **given).plain is plain
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "problem"),
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.vendorkit.proxies import not_understood, proxy_for
+from exporter.vendorkit.proxies import checked_proxy, not_understood, proxy_for
 
 PROXY = "http://proxy.test:3128"
 
@@ -85,3 +85,15 @@ def test_a_variable_that_does_not_apply_may_hold_anything() -> None:
 )
 def test_an_entry_that_excepts_nothing_is_named(entry: str) -> None:
     assert not_understood(f"a.test, {entry} ,*,::1,[::1]:7,10.0.0.0/8,.b.test,*.c.test,localhost,my_host:80") == [entry]
+
+
+@pytest.mark.parametrize("setting", ["HTTP://proxy.test:3128", None])
+def test_the_scheme_of_a_proxy_may_be_in_upper_case(setting: str | None) -> None:
+    found = (
+        checked_proxy(setting)
+        if setting
+        else proxy_for("http://a.test", None, {"HTTP_PROXY": "Http://proxy.test:3128"})
+    )
+
+    assert found == PROXY
+    assert checked_proxy("NONE") == "NONE"
