@@ -25,8 +25,6 @@ GO = "a Go toolchain, and then .ci/tools"
 BROUGHT_BY = {
     HELM_ENGINE: "Python 3.12 or later",
     "actionlint": GO,
-    "alertmanager": GO,
-    "amtool": GO,
     "helm-3": GO,
     "helm-4": GO,
     "kube-apiserver": GO,
