@@ -78,6 +78,13 @@ class BluekingConfig(SourceConfig):
 
     HOW: ClassVar[frozenset[str]] = SourceConfig.HOW | {"detail_interval", "operations", "notices"}
 
+    @field_validator("detail_interval")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("must be longer than 0 s")
+        return value
+
     @field_validator("bk_biz_ids")
     @classmethod
     def _not_empty(cls, value: list[int]) -> list[int]:

@@ -16,7 +16,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert config.api is Api.ESB
     assert config.gateway_stage == "prod"
     assert config.timezone.key == "Asia/Shanghai"
-    assert config.lookback == timedelta(hours=1)
+    assert (config.lookback, config.detail_interval) == (timedelta(hours=1), timedelta(hours=6))
     assert config.operations
     assert config.notices
 
@@ -27,6 +27,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         ({"bk_biz_ids": []}, r"write \[-1\] for all businesses"),
         ({"timezone": "Mars/Olympus"}, "invalid timezone"),
         ({"gateway_stage": "a/b"}, "pattern"),
+        ({"detail_interval": "0s"}, "must be longer than 0 s"),
         ({"api": "rest"}, "'esb' or 'gateway'"),
         ({"auth": APP}, "the ESB needs a user"),
         ({"auth": {"username": "u"}}, r"auth.app_code\n  Field required(.|\n)*auth.app_secret\n  Field required"),
