@@ -33,6 +33,7 @@ BROUGHT_BY = {
     "pint": GO,
     "prometheus-3": GO,
     "promtool-3": GO,
+    "amtool": "Debian's package prometheus-alertmanager",
     "chromium": "Debian's package chromium",
     "etcd": "Debian's package etcd-server",
     "fish": "Debian's package fish",
