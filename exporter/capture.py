@@ -284,9 +284,8 @@ def write(captured: Capture, file: Path) -> int:
         with os.fdopen(handle, "wb") as opened:
             opened.write(packed)
         Path(name).replace(file)
-    except BaseException:
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
     return len(packed)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack
 from typing import cast
 from urllib.parse import unquote
 
@@ -209,11 +210,10 @@ async def connect(
         return await _connected(url, tls)
     connection = await _connected(proxy, proxy_tls, "the proxy ")
     if tls is not None:
-        try:
+        with ExitStack() as unless_led_on:
+            unless_led_on.callback(connection.abort)
             await _led_on(connection, proxy, url, tls)
-        except BaseException:
-            connection.abort()
-            raise
+            unless_led_on.pop_all()
     return connection
 
 

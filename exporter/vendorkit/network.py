@@ -3,6 +3,7 @@
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -104,11 +105,10 @@ class Network(httpx.AsyncBaseTransport):
             target = b"http://" + url.netloc + target
             headers = [*headers, *proxy_headers(proxy)]
         connection = self._kept(server) or await self._connected(url, proxy)
-        try:
+        with ExitStack() as unless_answered:
+            unless_answered.callback(connection.abort)
             head = await connection.ask(request.method.encode("ascii"), target, headers, await request.aread())
-        except BaseException:
-            connection.abort()
-            raise
+            unless_answered.pop_all()
         body = _Body(connection, self._idle.setdefault(server, []))
         return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body, request=request)
 

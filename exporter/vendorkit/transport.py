@@ -72,12 +72,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 code = str(response.status_code)
                 if self._clock is not None:
                     self._clock.hear(response.headers.get("date"))
+                whole = None
                 try:
                     whole = await self._whole(response, request)
-                except BaseException:
-                    with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                        await response.aclose()
-                    raise
+                finally:
+                    if whole is None:  # also where this attempt is cancelled
+                        with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                            await response.aclose()
                 await response.aclose()
                 return whole
             said = f"no complete answer from {place_of(request.url)} within {self._timeout:g} s"
@@ -98,6 +99,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         body = bytearray()
         received = chunks = 0
         stream: Any = aiter(response.stream)  # type: ignore[arg-type]
+        is_read = False
         try:
             async for chunk in stream:
                 received += len(chunk)
@@ -105,21 +107,20 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 if chunks % CHUNKS_AT_ONCE == 0:
                     await anyio.lowlevel.checkpoint()
                     if chunks > MOST_SMALL_CHUNKS + received // LEAST_CHUNK_BYTES:
-                        raise SourceUnintelligible(  # noqa: TRY301 the stream is closed below
-                            f"the answer comes in chunks of {received // chunks} bytes"
-                        )
+                        raise SourceUnintelligible(f"the answer comes in chunks of {received // chunks} bytes")
                 if inflate is None:
                     body += chunk
                 else:
                     await self._inflate(inflate, chunk, body)
                 if received > self._max_bytes or len(body) > self._max_bytes:
-                    raise SourceUnintelligible(  # noqa: TRY301
+                    raise SourceUnintelligible(
                         f"the answer is larger than {self._max_bytes} bytes", reason=Reason.TOO_LARGE
                     )
-        except BaseException:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                await stream.aclose()
-            raise
+            is_read = True
+        finally:
+            if not is_read:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                    await stream.aclose()
         if inflate is not None and received and not inflate.eof:
             raise SourceUnintelligible("the compressed answer ends too early")
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _ABOUT_THE_BODY]

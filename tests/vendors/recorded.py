@@ -1,13 +1,14 @@
 """Networks that play the answers of a recorded case, one for each vendor, and note what was asked."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 
-class Recorded(httpx.AsyncBaseTransport):
+class Recorded(httpx.AsyncBaseTransport, ABC):
     """Plays what `pick` picks for a request."""
 
     def __init__(self, case: Mapping[str, Any]) -> None:
@@ -20,9 +21,9 @@ class Recorded(httpx.AsyncBaseTransport):
         content = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
         return httpx.Response(status, content=content)
 
+    @abstractmethod
     def pick(self, request: httpx.Request) -> tuple[int, Any]:
         """The status and the JSON, or the text, of the answer."""
-        raise NotImplementedError
 
     def in_turn(self, name: str, answers: list[Any]) -> Any:
         """The answers under a name in order, the last one for ever."""
