@@ -10,7 +10,7 @@ from exporter.model.alert import Severity
 from exporter.simulation.world import Incident
 from tests.rig import Rig, expected, told
 
-VENDORS = ["blueking"]
+VENDORS = ["blueking", "baidu_bls"]
 SETTINGS: dict[str, dict[str, Any]] = {"blueking": {"lookback": "10m"}}
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("vendor", VENDORS)]

@@ -33,12 +33,13 @@ class Recorded(httpx.AsyncBaseTransport, ABC):
 
 
 class BaiduBls(Recorded):
-    """Lists by the state asked for, a list of answers by page number, and details by id."""
+    """Lists by the state asked for, a list of answers by page number, counts by state and level, and details by id."""
 
     def pick(self, request: httpx.Request) -> tuple[int, Any]:
         if request.url.path == "/v1/alarm/record/list":
             asked = json.loads(request.content)
-            answer = self.case["lists"].get(asked["state"], self.case["lists"].get("*", _NO_ALARMS))
+            name = f"{asked['state']} {asked.get('level', 'all')}" if asked["pageSize"] == 1 else asked["state"]
+            answer = self.case["lists"].get(name, self.case["lists"].get("*", _NO_ALARMS))
             if isinstance(answer[0], list):
                 answer = answer[asked["pageNo"] - 1]
         else:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from exporter.model.alert import Alert
-from exporter.model.reading import OpenAlerts
+from exporter.model.reading import OpenAlerts, Truncated
 from exporter.model.records import Convergence, Event, Notice, Operation
 from tests.rig import VENDORS
 from tests.vendors.reading import facts_in, of_type, records_in, rejected_in, unfinished_in
@@ -44,6 +44,8 @@ async def test_recorded_answers_give_the_expected_readings(vendor: str, case: An
     opened = of_type(readings, OpenAlerts)
     assert [alert for each in opened for alert in each.alerts] == msgspec.convert(expected.get("open", []), list[Alert])
     assert sorted(key for each in opened for key in each.unsure) == sorted(expected.get("unsure", []))
+    cut = {each.endpoint: each.open_by_severity for each in of_type(readings, Truncated)}
+    assert cut == expected.get("truncated", {})
     for name, kind in RECORDS.items():
         wanted = [{"key": "", **each} if kind is Operation else each for each in expected.get(name, [])]
         assert without_digests(records_in(readings, kind)) == msgspec.convert(wanted, list[kind]), name

@@ -1,14 +1,24 @@
 """The two calls of the Log Service's alarm API, and what its codes mean."""
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from exporter.errors import FetchError, Reason, SourceBroken, SourceRefused, SourceThrottled, SourceUnintelligible
+from exporter.errors import (
+    FetchError,
+    ItemRejected,
+    Reason,
+    SourceBroken,
+    SourceRefused,
+    SourceThrottled,
+    SourceUnintelligible,
+)
 from exporter.model.records import Kind
-from exporter.vendorkit.fields import flag, text
+from exporter.vendorkit.fields import flag, text, whole_number
 from exporter.vendorkit.http import Http, by_status
 from exporter.vendorkit.items import Decoded, PageDecoder, decode_mended
 from exporter.vendors.baidu_bls.payload import EXPIRED, TIME_FORMAT, Alarm, AlarmId, RecordDetail, RecordPage, code_of
@@ -73,14 +83,25 @@ class Client:
 
     async def list_records(self, *, state: str, since: datetime, order_by: str, order: str, page: int) -> Page:
         """Returns a page of the alarm records in a state, of alarms that started at `since` or later."""
-        body = {
-            "state": state,
-            "startDateTime": since.strftime(TIME_FORMAT),
-            "orderBy": order_by,
-            "order": order,
-            "pageNo": page,
-            "pageSize": PAGE_SIZE,
-        }
+        return await self._list(
+            {
+                "state": state,
+                "startDateTime": since.strftime(TIME_FORMAT),
+                "orderBy": order_by,
+                "order": order,
+                "pageNo": page,
+                "pageSize": PAGE_SIZE,
+            }
+        )
+
+    async def count_open(self, *, since: datetime, level: str | None) -> int | None:
+        """Returns how many alarms of a level are open, or of any; None if the server does not say."""
+        body: dict[str, str | int] = {"state": "ALERT", "startDateTime": since.strftime(TIME_FORMAT)}
+        if level is not None:
+            body["level"] = level
+        return total_of(await self._list(body | {"pageNo": 1, "pageSize": 1}))
+
+    async def _list(self, body: Mapping[str, str | int]) -> Page:
         return await self._http.ask(
             "list_alarm_record",
             "POST",
@@ -121,6 +142,13 @@ class Client:
         if alarm is not None:
             self._id_parameters = (id_parameter,)
         return alarm
+
+
+def total_of(page: Page) -> int | None:
+    """Returns how many records the list has; None where the server does not say, or not by a number."""
+    with suppress(ItemRejected):
+        return whole_number(page.page.result.total_count, "totalCount") if page.page.result else None
+    return None
 
 
 def _page_from(body: bytes) -> Page:

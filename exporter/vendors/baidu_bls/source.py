@@ -1,5 +1,6 @@
 """What one poll of the Log Service asks, in which order."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -15,11 +16,10 @@ from exporter.model.records import Kind, Record
 from exporter.vendorkit.census import Census
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import Follow
-from exporter.vendorkit.fields import whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Rows
-from exporter.vendorkit.paging import follow_numbers
-from exporter.vendors.baidu_bls.client import PAGE_SIZE, Client, NoSuchAlarm, Page, UnreadableAlarm
+from exporter.vendorkit.paging import ListTooLong, follow_numbers
+from exporter.vendors.baidu_bls.client import PAGE_SIZE, Client, NoSuchAlarm, Page, UnreadableAlarm, total_of
 from exporter.vendors.baidu_bls.config import BaiduBlsConfig
 from exporter.vendors.baidu_bls.normalise import (
     SEVERITIES,
@@ -48,6 +48,7 @@ class BaiduBlsSource:
 
     def __init__(self, config: BaiduBlsConfig, http: Http) -> None:
         self._config = config
+        self._http = http
         self._client = Client(http, config.id_parameter)
         self._severities = severities_from(SEVERITIES, config)
         self._details = Follow(
@@ -65,14 +66,21 @@ class BaiduBlsSource:
         census = Census[Alarm](window, key_from=key_from, record_from=partial(self._alert_from, window=window))
         heard = _Heard()
         since = window.end - self._config.open_window
-        census.saw(await self._walk("ALERT", since=since), is_open=True)
+        rows = await self._walk("ALERT", since=since)
+        if rows.is_cut:
+            census.cut("list_alarm_record", rows, await self._totals(since))
+        else:
+            census.saw(rows, is_open=True)
         failure: FetchError | None = None
         try:
             for state in ("OK", "CLOSED"):
                 rows = await self._walk(state, since=min(since, window.start), ended_since=window.start)
                 # Neither is an end invented for a record of unknown state, nor is it open for standing in such a list.
                 rows.refuse(lambda alarm: state_of(alarm) not in STATES, Kind.ALERT, "state is in no table")
-                census.saw(rows, is_open=False)
+                if rows.is_cut:
+                    census.cut_ended("list_alarm_record", rows)
+                else:
+                    census.saw(rows, is_open=False)
             unrated = self._plan(census, heard, window)
             await self._describe([*census.missing, *unrated], census, heard)
         except FetchError as error:
@@ -93,7 +101,7 @@ class BaiduBlsSource:
     # Lists.
 
     async def _walk(self, state: str, *, since: datetime, ended_since: datetime | None = None) -> Rows[Alarm]:
-        """Yields the records in a state, of alarms started since `since`; with `ended_since`, newest end first."""
+        """Returns the records in a state, of alarms started since `since`; with `ended_since`, newest end first."""
         walk = _Walk(ended_since)
         order_by, order = ("endTime", "desc") if ended_since else ("startTime", "asc")
 
@@ -108,9 +116,34 @@ class BaiduBlsSource:
                 walk.take(await page(number - 1))
             return found
 
-        async for _ in follow_numbers(page_and_what_moved, max_pages=self._config.max_pages, is_last=walk.is_last):
-            pass
+        has_time = self._http.has_time_for_ended if ended_since else self._http.has_time_for_open
+        pages = follow_numbers(
+            page_and_what_moved, max_pages=self._config.max_pages, is_last=walk.is_last, has_time=has_time
+        )
+        try:
+            async for _ in pages:
+                pass
+        except ListTooLong:
+            walk.rows.is_cut = True
         return walk.rows
+
+    async def _totals(self, since: datetime) -> Counter[Severity] | None:
+        """Returns how many alarms are open by severity, as the vendor counts them: of each level, and of all.
+
+        What is counted before and after the levels, and in none of them, has a level that is in no table.
+        """
+        before = await self._client.count_open(since=since, level=None)
+        counts = {level: await self._client.count_open(since=since, level=level) for level in SEVERITIES}
+        after = await self._client.count_open(since=since, level=None)
+        if before is None or after is None:
+            return None
+        totals: Counter[Severity] = Counter()
+        for level, count in counts.items():
+            if count is None:
+                return None
+            totals[self._severities[level]] += count
+        totals[Severity.UNKNOWN] += max(0, min(before, after) - totals.total())
+        return totals
 
     def _alert_from(self, alarm: Alarm, window: Window) -> Alert | None:
         """Returns the alert of a record; None for one that ended before the window and was not known."""
@@ -244,7 +277,7 @@ class _Walk:
 
     def shrank_by(self, page: Page) -> bool:
         """Returns whether the list became shorter between the page before and this one."""
-        total = _total_of(page)
+        total = total_of(page)
         return total is not None and self._total is not None and total < self._total
 
     def is_last(self, page: Page, _number: int) -> bool:
@@ -256,7 +289,7 @@ class _Walk:
         self.take(page)
         rows = len(page.items) + len(page.rejected)
         self._received += rows
-        self._total = total = _total_of(page)
+        self._total = total = total_of(page)
         if self._reaches_back(page.items) or (total is None and rows < PAGE_SIZE):
             return True
         if total is not None and self._received >= total and (rows == 0 or self._different >= total):
@@ -277,12 +310,6 @@ class _Walk:
             return False
         ends = [ended_at for alarm in alarms if (ended_at := moment_from(alarm.end_time)) is not None]
         return bool(ends) and min(ends) < self._ended_since.replace(microsecond=0)
-
-
-def _total_of(page: Page) -> int | None:
-    with suppress(ItemRejected):
-        return whole_number(page.page.result.total_count, "totalCount") if page.page.result else None
-    return None
 
 
 def _version_of(alarm: Alarm) -> Hashable:
