@@ -1,7 +1,7 @@
 """Census: concludes from what a poll saw of the alerts which are open, which ended, and of which nothing is known."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from exporter.errors import ItemRejected, SourceUnintelligible
@@ -9,13 +9,13 @@ from exporter.model.alert import Alert, Severity
 from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Truncated, Window
 from exporter.model.records import Kind, Record
 from exporter.vendorkit.fields import AHEAD
-from exporter.vendorkit.items import Rows
+from exporter.vendorkit.items import Decoded, Rows
 
 Row = TypeVar("Row")
 
 
 class Census(Generic[Row]):
-    """What one poll saw, list by list and look-up by look-up, and the only place that concludes from it.
+    """Rows that one poll saw, list by list and look-up by look-up; nothing else concludes from them.
 
     - An alert is over only by a record that says so, or by its absence from lists that are complete and readable.
     - Of two records of one alert the one of the higher rank counts; of equal ones the one that ended, then the later.
@@ -27,7 +27,8 @@ class Census(Generic[Row]):
         window: the window of the poll, with the alerts believed open.
         key_from: the id of a row, or of what is left of one of another shape; raises ItemRejected where it has none.
         record_from: the record of a row, None for nothing of interest; raises ItemRejected for one that cannot be read.
-        rank: what orders rows of one id.
+        rank: what orders records of one id, with their rows.
+        keeps_rows: whether rows are kept, for `rank` and `alerts`, as long as the census.
         is_other: whether a row, or what is left of one, is known to be no alert though it cannot be read.
     """
 
@@ -37,7 +38,8 @@ class Census(Generic[Row]):
         *,
         key_from: Callable[[Any], str],
         record_from: Callable[[Row], Record | None],
-        rank: Callable[[Row], Any] = lambda _row: 0,
+        rank: Callable[[Any, Any], Any] = lambda _record, _row: 0,
+        keeps_rows: bool = True,
         is_other: Callable[[Any], bool] = lambda _row: False,
     ) -> None:
         self._known = window.open_alerts
@@ -46,8 +48,10 @@ class Census(Generic[Row]):
         self._record_from = record_from
         self._rank = rank
         self._is_other = is_other
-        self._rows: dict[str, Row] = {}
-        self._records: dict[str, Record] = {}
+        self._keeps_rows = keeps_rows
+        self._rows: dict[str, Row | None] = {}  # of the two below
+        self._open: dict[str, Alert] = {}
+        self._over: dict[str, Record] = {}  # alerts that ended, and what is no alert
         self._unreadable: dict[str, bool] = {}  # by key, whether a list of open alerts shows it
         self._rejected = Rejections()
         self._asked: set[str] = set()
@@ -63,8 +67,23 @@ class Census(Generic[Row]):
             wanted: which records are of interest, in a list that is asked for these alone; its other rows, and those
                 that cannot be read, are not counted.
         """
-        if not self._take(rows, is_open=is_open, wanted=wanted) and len(rows) and not rows.skipped:
-            raise SourceUnintelligible("no row of the list has an id that can be read")
+        self._check_ids(len(rows), rows.skipped + self._take(rows, is_open=is_open, wanted=wanted))
+
+    async def walked(
+        self,
+        pages: AsyncIterator[Decoded[Any, Row]],
+        *,
+        is_open: bool,
+        wanted: Callable[[Any], bool] | None = None,
+    ) -> int:
+        """Takes in a list page by page, as `saw` does a whole one; returns how many pages it has."""
+        count = rows = named = 0
+        async for page in pages:
+            count += 1
+            rows += len(page.items) + len(page.rejected)
+            named += self._take(page, is_open=is_open, wanted=wanted)
+        self._check_ids(rows, named)
+        return count
 
     def looked_up(self, keys: Iterable[str], rows: Rows[Row]) -> None:
         """Takes in the answer to a look-up of these alerts; other rows in it are of no interest."""
@@ -89,53 +108,62 @@ class Census(Generic[Row]):
     @property
     def missing(self) -> dict[str, Alert]:
         """Returns the alerts believed open that no list has shown: they are to be looked up."""
-        if self._cut:
+        absent = self._known.keys() - self._rows.keys()
+        if self._cut or not absent:
             return {}
-        return {key: alert for key, alert in self._known.items() if not self._shows(key)}
+        absent.difference_update(key for key, is_open in self._unreadable.items() if is_open)
+        return {key: alert for key, alert in self._known.items() if key in absent}
 
     def is_listed(self, key: str) -> bool:
         """Returns whether some list has shown this alert, readable or not."""
-        return key in self._records or key in self._unreadable
+        return key in self._rows or key in self._unreadable
 
-    def alerts(self) -> Iterator[tuple[Alert, Row]]:
-        """Yields the alerts that could be read, open and ended, each with the row that counts."""
-        for key, record in self._records.items():
+    def alerts(self) -> Iterator[tuple[Alert, Any]]:
+        """Yields the alerts that could be read, open and ended, each with the row that counts, if rows are kept."""
+        for key, alert in self._open.items():
+            yield alert, self._rows[key]
+        for key, record in self._over.items():
             if isinstance(record, Alert):
                 yield record, self._rows[key]
 
     def readings(self) -> Iterator[Reading]:
-        """What follows from all that was seen."""
+        """Yields what follows from all that was seen."""
         kept = self._kept()
-        opened: list[Alert] = []
-        happened: list[Record] = []
-        for key, record in self._records.items():
-            if isinstance(record, Alert) and record.close_reason is None:
-                opened.append(record)
-            elif key not in kept:
-                happened.append(record)
-        opened += kept.values()
-        yield OpenAlerts(opened, self._rejected, self._unsure(kept))
-        yield Happened(happened)
+        absent = self._known.keys() - self._rows.keys() - kept.keys()
+        unsure = absent if self._has_nameless or self._cut else absent - self._asked
+        opened = [*self._open.values(), *kept.values()]
+        yield OpenAlerts(opened, self._rejected, frozenset(unsure))
+        yield Happened([record for key, record in self._over.items() if key not in kept])
         if self._ended_cut_at is not None:
             totals = self._cut.open_by_severity if self._cut else Counter(alert.severity for alert in opened)
             yield Truncated(self._ended_cut_at, totals, moves_on=False)
         elif self._cut:
             yield self._cut
 
-    def _take(self, rows: Rows[Row], *, is_open: bool, wanted: Callable[[Any], bool] | None) -> int:
+    def _check_ids(self, rows: int, named: int) -> None:
+        if rows and not named:
+            raise SourceUnintelligible("no row of the list has an id that can be read")
+
+    def _take(self, rows: Rows[Row] | Decoded[Any, Row], *, is_open: bool, wanted: Callable[[Any], bool] | None) -> int:
         """Takes in rows; returns how many have a readable id."""
-        named = 0
+        named = len(rows.items)
+        record_from, known_rows, opened = self._record_from, self._rows, self._open  # a list may have 100,000 rows
+        keeps_rows = self._keeps_rows
         for row in rows.items:
             try:
-                record = self._record_from(row)
-                if is_open and isinstance(record, Alert) and record.close_reason is not None:
+                record = record_from(row)
+                if type(record) is Alert and record.close_reason is None:
+                    if wanted is None and record.key not in known_rows:  # the usual case, first
+                        known_rows[record.key] = row if keeps_rows else None
+                        opened[record.key] = record
+                        continue
+                elif is_open and isinstance(record, Alert):
                     self._check_end(record)
             except ItemRejected as error:
-                named += self._cannot_read(row, str(error), is_open=is_open, counted=wanted is None)
-            else:
-                named += 1
-                if record is not None and (wanted is None or wanted(record)):
-                    self._place(record, row)
+                named -= not self._cannot_read(row, str(error), is_open=is_open, counted=wanted is None)
+                continue
+            if record is not None and (wanted is None or wanted(record)):
+                self._place(record, row)
         named += sum(self._cannot_read(bare, "", is_open=is_open, counted=False) for bare in rows.bare)
         if len(rows.bare) < len(rows.rejected):
             self._has_nameless = True
@@ -143,45 +171,47 @@ class Census(Generic[Row]):
             self._rejected.extend(rows.rejected)
         return named
 
-    def _shows(self, key: str) -> bool:
-        return key in self._records or self._unreadable.get(key, False)
+    def _place(self, record: Record, row: Row) -> None:
+        key = record.key
+        if key in self._rows:
+            held = self._open.get(key) or self._over[key]
+            if self._order(record, row) < self._order(held, self._rows[key]):
+                return
+        self._rows[key] = row if self._keeps_rows else None
+        self._open.pop(key, None)
+        self._over.pop(key, None)
+        if isinstance(record, Alert) and record.close_reason is None:
+            self._open[key] = record
+        else:
+            self._over[key] = record
+
+    def _order(self, record: Record, row: Row | None) -> tuple[Any, bool]:
+        return self._rank(record, row), isinstance(record, Alert) and record.close_reason is not None
 
     def _kept(self) -> dict[str, Alert]:
-        """Alerts of rows that tell nothing of their state: as they were known, or open and nothing else."""
-        kept = {key: alert for key, alert in self._known.items() if self._is_kept(key, alert)}
+        """Returns the alerts of rows that tell nothing of their state: as they were known, or open and nothing else."""
+        kept: dict[str, Alert] = {}
+        for key, record in self._over.items():
+            known = self._known.get(key)
+            if known is not None and (not isinstance(record, Alert) or self._is_of_an_earlier_life(record, known)):
+                kept[key] = known  # an alert does not become something else
         for key, is_open in self._unreadable.items():
-            if is_open and key not in self._known and key not in self._records:
+            if key in self._rows:
+                continue
+            if key in self._known:
+                kept[key] = self._known[key]
+            elif is_open:
                 kept[key] = Alert(key=key, severity=Severity.UNKNOWN, started_at=None)
         return kept
 
-    def _is_kept(self, key: str, known: Alert) -> bool:
-        record = self._records.get(key)
-        if record is None:
-            return key in self._unreadable
-        if not isinstance(record, Alert):
-            return True  # an alert does not become something else
-        # Beside a row that cannot be read, the end of an earlier life of the same id is no end of this one.
+    def _is_of_an_earlier_life(self, ended: Alert, known: Alert) -> bool:
+        """Returns whether beside a row that cannot be read there is only the end of an earlier life of the same id."""
         return (
-            self._unreadable.get(key, False)
-            and record.close_reason is not None
-            and record.started_at is not None
+            self._unreadable.get(ended.key, False)
+            and ended.started_at is not None
             and known.started_at is not None
-            and record.started_at < known.started_at
+            and ended.started_at < known.started_at
         )
-
-    def _unsure(self, kept: Mapping[str, Alert]) -> frozenset[str]:
-        absent = self._known.keys() - self._records.keys() - kept.keys()
-        return frozenset(absent if self._has_nameless or self._cut else absent - self._asked)
-
-    def _place(self, record: Record, row: Row) -> None:
-        key = record.key
-        held = self._rows.get(key)
-        if held is None or self._order(record, row) >= self._order(self._records[key], held):
-            self._rows[key] = row
-            self._records[key] = record
-
-    def _order(self, record: Record, row: Row) -> tuple[Any, bool]:
-        return self._rank(row), isinstance(record, Alert) and record.close_reason is not None
 
     def _cannot_read(self, row: Any, why: str, *, is_open: bool, counted: bool) -> bool:
         """Notes a row that cannot be read; whether its id can."""

@@ -202,15 +202,15 @@ class Fetched(NamedTuple, Generic[T]):
         failed = Counter(error.reason for error in self.failed.values())
         return Details(endpoint, facts, len(self.details), failed, self.waiting if waiting is None else waiting)
 
-    def raise_if_told_to_wait(self) -> None:
+    def raise_if_asked_to_wait(self) -> None:
         """Raises the failure that asks for the longest wait, if one asks for more than is left and none was answered.
 
-        It is to end the poll, after all that was read is told, so that the next one waits for it. A quota that lets
+        It ends the poll after everything that was read is yielded, so that the next one waits for it. A quota that lets
         some through is no failure: the others wait in the queue.
         """
-        told = [error for error in self.failed.values() if error.retry_after is not None]
-        if told and not self.details:
-            raise max(told, key=lambda error: error.retry_after or 0.0)
+        asked = [error for error in self.failed.values() if error.retry_after is not None]
+        if asked and not self.details:
+            raise max(asked, key=lambda error: error.retry_after or 0.0)
 
 
 async def fetch_details(
@@ -356,13 +356,14 @@ class Follow(Generic[T]):
         return self._asked.reading(self._endpoint, self.facts, waiting=waiting)
 
     def end(self) -> None:
-        """Forgets what need not be remembered; raises as `raise_if_told_to_wait` does."""
+        """Forgets what need not be remembered; raises as `raise_if_asked_to_wait` does."""
         self.queue.prune()
-        self.raise_if_told_to_wait()
+        asked, self._asked = self._asked, Fetched({}, {}, 0)  # payloads need not be kept until the next poll
+        asked.raise_if_asked_to_wait()
 
-    def raise_if_told_to_wait(self) -> None:
+    def raise_if_asked_to_wait(self) -> None:
         """Raises the failure that asks for the longest wait, if one does and no call of this poll was answered."""
-        self._asked.raise_if_told_to_wait()
+        self._asked.raise_if_asked_to_wait()
 
 
 class Due:

@@ -22,7 +22,7 @@ _MOST_MENDED = 1_000_000
 
 
 class Normalised(NamedTuple, Generic[R]):
-    """What could be read, and what could not."""
+    """Items that could be read, and the rejections of the others."""
 
     items: list[R]
     rejected: Rejections

@@ -374,7 +374,7 @@ async def test_the_longest_wait_that_was_asked_for_ends_the_poll_once_all_is_tol
 
     assert fetched.waiting == 2
     with pytest.raises(SourceBroken) as caught:
-        fetched.raise_if_told_to_wait()
+        fetched.raise_if_asked_to_wait()
     assert caught.value.retry_after == 300.0
 
 
@@ -385,7 +385,7 @@ async def test_failures_that_ask_for_no_wait_do_not_end_the_poll() -> None:
 
     fetched = await fetch_details(["a"], call, limit=1, concurrency=1)
 
-    fetched.raise_if_told_to_wait()
+    fetched.raise_if_asked_to_wait()
 
 
 @pytest.mark.anyio

@@ -61,7 +61,7 @@ class NoSuchAlarm(SourceUnintelligible):
 
 
 class UnreadableAlarm(SourceUnintelligible):
-    """What is told of an alarm has another shape than documented, which asking again soon does not mend."""
+    """The detail of an alarm is not of the documented shape; asking again soon does not help."""
 
 
 class WrongParameter(SourceBroken):
@@ -182,7 +182,7 @@ def _check(success: Any, code: str) -> None:
 
 
 def judge(status: int, body: bytes) -> FetchError | None:
-    """What the code in an error body means; the HTTP status decides on codes that are in no table."""
+    """Returns the error that a code in a body means; the HTTP status decides on codes that are in no table."""
     code = code_of(body)
     if not code:
         return None

@@ -75,8 +75,10 @@ def key_from(alarm: Alarm | AlarmId) -> str:
 
 def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
     """Returns the alert of a record, open unless its state says that it ended; raises ItemRejected without an id."""
-    key = key_from(alarm)
-    state = state_of(alarm)
+    key = alarm.id or key_from(alarm)
+    state = alarm.state
+    if type(state) is not str or state not in STATES:
+        state = state_of(alarm)
     reason = STATES.get(state)
     level = level_of(alarm)
     severity = severities.get(level) or severities.get(level.upper(), Severity.UNKNOWN)

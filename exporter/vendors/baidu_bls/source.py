@@ -91,7 +91,7 @@ class BaiduBlsSource:
         yield Supplied(_FACTS)
         if failure is not None:
             raise failure
-        self._details.raise_if_told_to_wait()
+        self._details.raise_if_asked_to_wait()
 
         await self._describe(None, census, heard)
         yield heard.happened()
@@ -146,20 +146,19 @@ class BaiduBlsSource:
         return totals
 
     def _alert_from(self, alarm: Alarm, window: Window) -> Alert | None:
-        """Returns the alert of a record; None for one that ended before the window and was not known."""
-        alert = self._known_alert_from(alarm, window)
-        start = window.start.replace(microsecond=0)
-        if alert.ended_at and alert.ended_at < start and alert.key not in window.open_alerts:
-            return None
-        return alert
+        """Returns the alert of a record; None for one that ended before the window and was not known.
 
-    def _known_alert_from(self, alarm: Alarm, window: Window) -> Alert:
-        """Returns the alert, with the severity it is known by where this record does not tell one."""
+        Where the record does not say, the severity is the known one.
+        """
         alert = alert_from(alarm, self._severities)
+        ended_at = alert.ended_at
+        if ended_at is None and alert.severity is not Severity.UNKNOWN:  # the usual case, first
+            return alert
+        known = window.open_alerts.get(alert.key)
+        if known is None:
+            return None if ended_at and ended_at < window.start.replace(microsecond=0) else alert
         if alert.severity is Severity.UNKNOWN and not level_of(alarm):
-            known = window.open_alerts.get(alert.key)
-            if known is not None:
-                return msgspec.structs.replace(alert, severity=known.severity)
+            return msgspec.structs.replace(alert, severity=known.severity)
         return alert
 
     # Details.
@@ -228,7 +227,7 @@ class BaiduBlsSource:
 
 
 class _Heard:
-    """What executions have told, and what of them could not be read."""
+    """Records read from executions, and rejections, until they are yielded."""
 
     def __init__(self) -> None:
         self.unreadable = Rejections()
@@ -251,7 +250,7 @@ class _Heard:
         return told
 
     def happened(self) -> Happened:
-        """What executions told since this was last asked."""
+        """Returns what was read since the last call."""
         records, unreadable = self._records, self.unreadable
         self._records, self.unreadable = [], Rejections()
         return Happened(records, unreadable)
@@ -313,5 +312,5 @@ class _Walk:
 
 
 def _version_of(alarm: Alarm) -> Hashable:
-    """What changes when there is something new to read besides further executions."""
+    """Returns what changes when a detail holds more than further executions."""
     return (alarm.state, alarm.end_time or "", alarm.close_reason or "")

@@ -218,7 +218,7 @@ def _flow_log(answer: bytes) -> Decoded[FlowLog[FlowRow], FlowRow]:
 
 
 def judge(_status: int, body: bytes) -> FetchError | None:
-    """What the body of an answer that is no success tells beyond its HTTP status."""
+    """Returns the error that a body means, beyond its HTTP status."""
     try:
         envelope = decode_mended(_ENVELOPE, body)
     except msgspec.MsgspecError:
@@ -227,7 +227,7 @@ def judge(_status: int, body: bytes) -> FetchError | None:
 
 
 def _heed(headers: Mapping[str, str]) -> FetchError | None:
-    """What the headers of an error made by the gateway tell; a plugin may have turned its HTTP status into 200."""
+    """Returns the error that the gateway's headers mean; a plugin may have turned its HTTP status into 200."""
     code = headers.get("x-bkapi-error-code")
     if code is None:
         return None

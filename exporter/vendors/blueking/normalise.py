@@ -132,7 +132,7 @@ def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
         updated = moment_from_s(row.update_time, "update_time") if acknowledged or close_reason else None
         name = short(row.alert_name)
         return Alert(
-            key=key_from(row),
+            key=identity(row.id, "id"),
             severity=severity,
             started_at=begun or created,
             appeared_at=created,

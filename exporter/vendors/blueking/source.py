@@ -92,7 +92,7 @@ class BluekingSource:
             return None if is_old and alert.close_reason is not None else alert
 
         census = Census[AlertRow](
-            window, key_from=key_from, record_from=news_from, rank=lambda row: seconds_of(row.update_time)
+            window, key_from=key_from, record_from=news_from, rank=lambda _alert, row: seconds_of(row.update_time)
         )
         # Open alerts of any age are in a window that reaches now. In two lists, so that each may have 10,000 rows; the
         # open ones first: an alert that ends between the two is in both.
@@ -116,7 +116,7 @@ class BluekingSource:
             yield reading
         yield looked_up.reading("search_alert")
         yield self._supplied()
-        looked_up.raise_if_told_to_wait()
+        looked_up.raise_if_asked_to_wait()
 
         denied = None
         actions: Iterable[ActionRow] = ()
@@ -191,7 +191,7 @@ class BluekingSource:
         return lambda part, page: self._client.search_alert(states, part, page)
 
     async def _notices(self, window: Window) -> tuple[Iterable[ActionRow], Happened, Details]:
-        """Reads what became of the notices of the window, and of older ones whose result was still to come.
+        """Reads the results of the notices of the window, and of older ones whose result was still to come.
 
         Beside it the records of all that was done, notice or not, and how asking went.
         """

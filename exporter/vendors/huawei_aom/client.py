@@ -23,10 +23,13 @@ _JSON = {"Content-Type": "application/json"}
 EventDecoder = PageDecoder[payload.EventList[payload.EventRecord], payload.EventRecord]
 
 
+Page = Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]
+
+
 class EventPage(NamedTuple):
     """One page of ListEvents."""
 
-    rows: Decoded[payload.EventList[payload.EventRecord], payload.EventRecord]
+    rows: Page
     next_cursor: str | None
 
 
@@ -134,7 +137,7 @@ CLOCK = re.compile(r"signature expired|server time|x-sdk-date|timestamp|clock", 
 
 
 def judge(status: int, body: bytes) -> FetchError | None:
-    """What an error means, by its HTTP status; AOM's codes are not reliable (`AOM.0403` comes with 401, too).
+    """Returns the error that an HTTP status means; AOM's codes are not reliable (`AOM.0403` comes with 401, too).
 
     Of the body only the code is repeated.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 import msgspec
@@ -58,8 +58,6 @@ LABELS = LabelSets(
 
 # An alarm that arrived within this after it was raised was not late.
 _AT_ONCE_MS = 1000
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 # Between id and start in the key of a record without a serial number.
 _JOINED = "/"
@@ -125,11 +123,6 @@ def alert_reader(
         )
 
     return alert_from
-
-
-def started_at(record: payload.EventRecord) -> datetime:
-    """Returns the start of a readable record, to compare: of two lives of one serial number the later counts."""
-    return moment_from_ms(record.starts_at, "starts_at") or _NEVER
 
 
 def is_event(record: payload.EventRecord) -> bool:

@@ -17,7 +17,7 @@ from exporter.vendorkit.details import Follow, OptionalApi
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Rows, normalise_all
 from exporter.vendorkit.paging import follow_cursors
-from exporter.vendors.huawei_aom.client import Client, EventPage, NoNotifiedHistories
+from exporter.vendors.huawei_aom.client import Client, EventPage, NoNotifiedHistories, Page
 from exporter.vendors.huawei_aom.config import LONGEST_WINDOW, HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import (
     SEVERITIES,
@@ -26,11 +26,11 @@ from exporter.vendors.huawei_aom.normalise import (
     has_serial,
     key_from,
     notices_from,
-    started_at,
 )
 from exporter.vendors.huawei_aom.payload import EventRecord
 
 _MINUTE = timedelta(minutes=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _NEVER_OLD = datetime.max.replace(tzinfo=UTC)
 _FED_BY_HISTORIES = frozenset({Fact.NOTICES})
 _HISTORIES = "list_notified_histories"
@@ -57,15 +57,15 @@ class HuaweiAomSource:
             window,
             key_from=key_from,
             record_from=alert_reader(self._severities, window.end, window.open_alerts),
-            rank=started_at,
+            rank=lambda alert, _row: alert.started_at or _NEVER,  # of two lives of a serial number the later counts
+            keeps_rows=False,
         )
-        active = await _whole(self._alarms("active_alert", self._open_minutes))
-        census.saw(active, is_open=True)
+        pages = await census.walked(self._alarms("active_alert", self._open_minutes), is_open=True)
         failure: FetchError | None = None
         try:
             await self._ended(census, window)
             if window.first:
-                await self._once_more(census, window, active=active.pages > 1)
+                await self._once_more(census, window, active=pages > 1)
         except FetchError as error:
             failure = error
         if self._config.notices:
@@ -91,15 +91,15 @@ class HuaweiAomSource:
     # Lists.
 
     async def _ended(self, census: Census[EventRecord], window: Window) -> None:
-        """What became of alarms that are not active. AOM does not say whether a list's window is about their start."""
+        """Looks for the end of alarms that are not active; whether a list goes by their start, AOM does not say."""
         minutes = self._back_to(self._start(window), window)
-        census.saw(await _whole(self._alarms("history_alert", minutes)), is_open=False)
+        await census.walked(self._alarms("history_alert", minutes), is_open=False)
         if missing := census.missing:
             minutes = self._reach(missing.values(), window)
             census.looked_up(missing, await _whole(self._alarms("history_alert", minutes)))
 
     async def _once_more(self, census: Census[EventRecord], window: Window, *, active: bool) -> None:
-        """What only a first poll needs, as far as there are pages and time for it.
+        """Reads what only a first poll needs, as far as there are pages and time for it.
 
         Nobody knows yet which alarms were open before, so that none of them can be missing: those that ended in the
         window, however long before it they began, are looked for. And rows slip between pages when an alarm clears
@@ -107,37 +107,37 @@ class HuaweiAomSource:
         """
         reach = self._start(window)
         for of_type in ("active_alert", "history_alert") if active else ("history_alert",):
-            rows = Rows[EventRecord]()
             try:
-                async for page in self._alarms(of_type, self._open_minutes, has_time=self._http.has_time):
-                    rows.add(page.rows)
+                await census.walked(
+                    self._alarms(of_type, self._open_minutes, has_time=self._http.has_time),
+                    is_open=of_type == "active_alert",
+                    wanted=lambda alert: alert.close_reason is None or _last_moment(alert) >= reach,
+                )
             except FetchError as error:
                 if error.reason is not Reason.TRUNCATED:
                     raise
-            census.saw(
-                rows,
-                is_open=of_type == "active_alert",
-                wanted=lambda alert: alert.close_reason is None or _last_moment(alert) >= reach,
-            )
 
-    def _alarms(
+    async def _alarms(
         self, of_type: str, minutes: int, has_time: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[EventPage]:
-        """Returns the pages of a list of alarms; raises `truncated` when there is no time for a further one."""
+    ) -> AsyncIterator[Page]:
+        """Yields the pages of a list of alarms; raises `truncated` when there is no time for a further one."""
 
         async def fetch(marker: str | None) -> EventPage:
             if not has_time():
                 raise SourceUnintelligible("no time for a further page", reason=Reason.TRUNCATED)
             return await self._client.alarms(of_type, minutes=minutes, marker=marker)
 
-        return follow_cursors(fetch, max_pages=self._config.max_pages, first="0")
+        async for page in follow_cursors(fetch, max_pages=self._config.max_pages, first="0"):
+            yield page.rows
 
     async def _events(self, window: Window) -> Happened:
         async def fetch(marker: str | None) -> EventPage:
             return await self._client.events(minutes=minutes, marker=marker)
 
         minutes = self._back_to(self._start(window), window)
-        rows = await _whole(follow_cursors(fetch, max_pages=self._config.max_pages, first="0"))
+        rows = Rows[EventRecord]()
+        async for page in follow_cursors(fetch, max_pages=self._config.max_pages, first="0"):
+            rows.add(page.rows)
         rows.check_ids(key_from)
         events, rejected = normalise_all(Kind.EVENT, rows.items, event_from)
         return Happened(events, rows.rejected + rejected)
@@ -226,10 +226,10 @@ class HuaweiAomSource:
         return since + last if now < since + last else None
 
 
-async def _whole(pages: AsyncIterator[EventPage]) -> Rows[EventRecord]:
+async def _whole(pages: AsyncIterator[Page]) -> Rows[EventRecord]:
     rows = Rows[EventRecord]()
     async for page in pages:
-        rows.add(page.rows)
+        rows.add(page)
     return rows
 
 

@@ -102,7 +102,7 @@ class KeyAstromSource:
         yield types
         yield found.reading("events")
         yield self._supplied()
-        found.raise_if_told_to_wait()
+        found.raise_if_asked_to_wait()
         if self._config.problems and self._problems.is_worth_asking(window.end):
             for reading in await self._convergences(window):
                 yield reading
