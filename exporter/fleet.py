@@ -7,7 +7,7 @@ import anyio
 import httpx
 import msgspec
 
-from exporter.config import Config, Metrics
+from exporter.config import Config, Metrics, record_limits
 from exporter.errors import REMEDIES, ConfigError
 from exporter.model.alert import Severity
 from exporter.polling.bucket import Bucket
@@ -52,9 +52,8 @@ class Watch:
         vendor = load_all()[config.vendor]
         self.name = name
         self.config = config
-        self.metrics = metrics
         self._now = now
-        keeping = _keeping(name, vendor, config, metrics)
+        self._keeping = keeping = _keeping(name, vendor, config, metrics, config.max_records)
         heir = before is not None and before.config.is_same_account(config)
         self.clock: VendorClock = before.clock if before and heir else VendorClock(now, anyio.current_time)
         self.book: SourceBook = before.book if before and heir else SourceBook(keeping, now() if before else None)
@@ -84,11 +83,12 @@ class Watch:
             self.poller.follow(before.poller)
         self.scope = anyio.CancelScope()
 
-    def adopt(self, metrics: Metrics) -> None:
-        """Shows its alerts by these settings from the next poll on."""
-        if metrics != self.metrics:
-            self.metrics = metrics
-            self.book.keep(_keeping(self.name, load_all()[self.config.vendor], self.config, metrics), self._now())
+    def adopt(self, metrics: Metrics, max_records: int) -> None:
+        """Shows its alerts by these settings, and remembers at most so many records, from the next poll on."""
+        keeping = _keeping(self.name, load_all()[self.config.vendor], self.config, metrics, max_records)
+        if keeping != self._keeping:
+            self._keeping = keeping
+            self.book.keep(keeping, self._now())
 
     async def run(self) -> None:
         """Polls until the scope is cancelled; then closes the connections, which no poll uses any more."""
@@ -115,7 +115,7 @@ class Watch:
         self.book.observe(attempt.endpoint, attempt.code, attempt.seconds)
 
 
-def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) -> Keeping:
+def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics, max_records: int) -> Keeping:
     severities = tuple(s for s in Severity if s in {*vendor.labels.severities, *config.severity_map.values()})
     return Keeping(
         name=name,
@@ -125,7 +125,7 @@ def _keeping(name: str, vendor: Vendor, config: SourceConfig, metrics: Metrics) 
         resolution=vendor.resolution,
         interval=config.interval,
         stale_after=metrics.stale_after,
-        max_records=config.max_records,
+        max_records=max_records,
         remedies={**REMEDIES, **vendor.remedies},
         group_by=tuple(metrics.group_by),
         group_limit=metrics.group_limit,
@@ -157,7 +157,6 @@ class Fleet:
         kept = {}
         for name, watch in before.items():
             if sources.get(name) == watch.config:
-                watch.adopt(metrics)
                 kept[name] = watch
             else:
                 watch.scope.cancel()
@@ -166,6 +165,8 @@ class Fleet:
         }
         # Replaced as a whole: other threads look at it.
         self.watches = {name: kept.get(name) or fresh[name] for name in sources}
+        for name, most in record_limits(sources).items():
+            self.watches[name].adopt(metrics, most)
         for name, watch in fresh.items():
             self._start(name, watch)
 

@@ -779,6 +779,17 @@ def test_the_page_about_the_configuration_names_every_key_of_every_vendor() -> N
     [
         (_acme(timeout="2m"), {}, "sources.a.timeout: is longer than the interval"),
         (_acme() | {"defaults": {"timeout": "2m"}}, {}, "sources.a.timeout: is longer than the interval"),
+        (
+            _acme(max_records=999),
+            {},
+            "sources.a.max_records: is so small that records told late are not counted; leave",
+        ),
+        (_acme() | {"defaults": {"max_records": 1}}, {}, "sources.a.max_records: is so small"),
+        (
+            _acme(max_records=1_400_001),
+            {},
+            "sources: they may remember 1,400,001 records in one process, too many for 512",
+        ),
         (_acme(endpoint="http://acme.example"), {}, "sources.a.endpoint: http:// to another host"),
         (_acme(endpoint="https://acme.REGION.example"), {}, "sources.a.endpoint: REGION stands for a value"),
         (_acme(auth={"user": "u", "password": "short"}), {}, "sources.a.auth.password: has fewer than 6 characters"),
@@ -794,6 +805,49 @@ def test_what_is_probably_wrong_is_a_warning(
 
     assert said.startswith(warning)
     assert CANARY not in said
+
+
+def _many(*limits: int | None, **sections: Any) -> dict[str, Any]:
+    """Sources with this `max_records`, or without."""
+    sources = {f"s{n}": ACME | ({} if limit is None else {"max_records": limit}) for n, limit in enumerate(limits)}
+    document: dict[str, Any] = _sound({"sources": sources, **sections})
+    return document
+
+
+@pytest.mark.parametrize(
+    ("document", "limits"),
+    [
+        (_many(None), [1_000_000]),
+        (_many(None, None, None), [333_333] * 3),
+        (_many(None, 5_000, None), [500_000, 5_000, 500_000]),
+        (_many(*[None] * 200), [10_000] * 200),
+        (_many(None, 1_000_000), [1_000_000] * 2),
+        (_many(None, 7, defaults={"max_records": 20_000}), [20_000, 7]),
+    ],
+)
+def test_sources_that_do_not_say_how_much_they_remember_share_it(
+    document: Any, limits: list[int], tmp_path: Path
+) -> None:
+    assert [*config.record_limits(_load(document, tmp_path).sources).values()] == limits
+
+
+@pytest.mark.parametrize(
+    ("document", "warns"),
+    [
+        (_many(*[None] * 140), False),
+        (_many(*[None] * 141), True),
+        (_many(400_000, None, None), False),
+        (_many(400_001, None, None), True),
+        (_many(*[None] * 8, defaults={"max_records": 200_000}), True),
+        (_many(*[None] * 8, defaults={"max_records": 200_000}, shard={"total": 4, "index": 0}), False),
+    ],
+)
+def test_sources_that_may_remember_more_than_the_memory_holds_are_a_warning(
+    document: Any, warns: bool, tmp_path: Path
+) -> None:
+    warnings = _load(document, tmp_path).warnings
+
+    assert [warning.partition(":")[0] for warning in warnings] == ["sources"] * warns
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])

@@ -6,10 +6,14 @@ from typing import Any
 import anyio
 import pytest
 
-from exporter.config import Metrics
+from exporter.config import Config, Metrics
+from exporter.model.reading import Happened
+from exporter.model.records import Kind
 from exporter.simulation.network import Fault, FaultKind
 from exporter.vendorkit.contract import SourceConfig
 from exporter.vendorkit.details import Due, Follow, OptionalApi
+from exporter.vendors import load_all
+from tests.builders import START, a_notice, a_poll
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import assert_equals_the_ledger, pace, settle
 from tests.walks import DETAILS
@@ -132,6 +136,42 @@ async def test_all_that_a_source_remembers_between_polls_is_handed_on(vendor: st
             if value is not known[name] or isinstance(value, Follow | OptionalApi | Due | dict | list | set)
         }
         assert kept - LEARNT_AGAIN <= {*type(part).REMEMBERED}, type(part)
+
+
+async def test_sources_that_come_and_go_share_the_memory_with_those_that_stay(vendor: str) -> None:
+    """What has to be forgotten is what was not seen for longest; it shows as evicted, and never counts again."""
+    rig = Rig(vendor, pace=pace())
+    await rig.polls(3)
+    watch, book = rig.watch, rig.watch.book
+    began = rig.now()
+    notices = [a_notice(f"shared-{n}", at=began + timedelta(seconds=n / 100)) for n in range(30_000)]
+
+    def read() -> None:
+        book.enter(a_poll(Happened(notices), now=(rig.now() - START).total_seconds() + 600, counted_from=START))
+
+    def follow(*more: str, **settings: Any) -> list[int]:
+        other = load_all()[vendor].config.model_validate(rig.given | settings)
+        rig.fleet.follow(Config(sources={vendor: rig.config} | dict.fromkeys(more, other)))
+        return [each.book.state.records_limit for each in rig.fleet.watches.values()]
+
+    read()
+    counted, polls = sum(rig.counts().notices.values()), book.state.polls
+
+    assert follow() == [1_000_000]
+    assert follow("b", "c") == [333_333] * 3
+    assert follow("b", max_records=7) == [1_000_000, 7]
+    assert follow(*(f"more-{n}" for n in range(119))) == [10_000] * 120
+    read()
+    read()
+
+    state = book.state
+    assert rig.watch is watch
+    assert not watch.scope.cancel_called
+    assert state.polls == polls + 2
+    assert sum(state.tracked.values()) == 10_000
+    assert state.evicted[Kind.NOTICE] >= 20_000
+    assert sum(rig.counts().notices.values()) == counted
+    assert follow() == [1_000_000]
 
 
 OTHERS: dict[str, dict[str, Any]] = {

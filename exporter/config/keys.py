@@ -32,6 +32,10 @@ from exporter.vendorkit.settings import Duration, ExistingFile, Items, Settings
 
 PREFIX = "VENDOR_ALERT_EXPORTER_"
 
+# Records that all sources without `max_records` share, and the fewest that one of them remembers.
+SHARED_RECORDS = int(Tuning.model_fields["max_records"].default)
+FEWEST_RECORDS = 10_000
+
 # What the name of a source must match.
 NAME = "[a-zA-Z0-9][a-zA-Z0-9_-]*"
 
@@ -256,6 +260,13 @@ class Config(Settings):
         """Returns the configuration file, and every file that it, a variable or a flag names."""
         named = (value.file if isinstance(value, Secret) else value for _, value in values_in(self))
         return tuple(dict.fromkeys(file for file in (self._file, *named) if isinstance(file, Path)))
+
+
+def record_limits(sources: Mapping[str, SourceConfig]) -> dict[str, int]:
+    """Returns how many records each source of a process may remember: `max_records` if that is set, else its share."""
+    sharing = [name for name, source in sources.items() if "max_records" not in source.model_fields_set]
+    share = max(FEWEST_RECORDS, SHARED_RECORDS // max(len(sharing), 1))
+    return {name: source.max_records for name, source in sources.items()} | dict.fromkeys(sharing, share)
 
 
 class OnlyWeb(BaseModel):

@@ -1,16 +1,22 @@
 """Mistakes in a configuration, and probable ones, in the operator's words, with path and origin."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from exporter.config.keys import PREFIX, Config, hint, value_at, values_in
+from exporter.config.keys import PREFIX, Config, hint, record_limits, value_at, values_in
+from exporter.sharding import shard_of
 from exporter.vendorkit import proxies
-from exporter.vendorkit.contract import Tuning
+from exporter.vendorkit.contract import SourceConfig, Tuning
 from exporter.vendorkit.secret import Secret
+
+# The chart's limit of memory, and the records of 300 bytes that it holds beside the process and 10,000 open alerts.
+MEMORY_LIMIT = "512 MiB"
+MOST_RECORDS = 1_400_000
 
 KeyPath = tuple[str | int, ...]
 _NO_MAP = ("model_type", "dict_type", "model_attributes_type")
@@ -115,6 +121,11 @@ def warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{'.'.join(path)}{'_file' if value.file else ''}: {doubt}"
     for name, source in config.sources.items():
         yield from (f"sources.{name}.{key}: {doubt}" for key, doubt in source.doubts())
+    if (records := _most_records(config)) > MOST_RECORDS:
+        yield (
+            f"sources: they may remember {records:,} records in one process, too many for {MEMORY_LIMIT}; lower or "
+            "leave out max_records, give the process more memory, or divide the sources among shards"
+        )
     for variable in environ:
         section, _, key = variable.upper().removeprefix(PREFIX).partition("_")
         ours = variable.upper().startswith(PREFIX) and section.lower() in Config.model_fields
@@ -124,3 +135,11 @@ def warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         name = "no_proxy" if "no_proxy" in environ else "NO_PROXY"
         for entry in proxies.not_understood(environ.get(name, "")):
             yield f"{name}: {entry} is neither a host, an address, a range nor `*`, and excepts nothing"
+
+
+def _most_records(config: Config) -> int:
+    """Returns how many records the sources of one shard may remember, of the shard that may remember most."""
+    shards: defaultdict[int, dict[str, SourceConfig]] = defaultdict(dict)
+    for name, source in config.sources.items():
+        shards[shard_of(name, config.shard.total)][name] = source
+    return max((sum(record_limits(sources).values()) for sources in shards.values()), default=0)

@@ -440,13 +440,13 @@ FAMILIES: tuple[Family[SourceState], ...] = (
         kind="counter",
         unit="{record}",
         labels=("kind",),
-        help="Records forgotten because of max_records.",
+        help="Records forgotten because the limit was reached.",
         samples=lambda state: _by_label(dict.fromkeys(_kinds(state), 0) | dict(state.evicted)),
     ),
     Family(
         name="vendor_source_tracked_records_limit",
         unit="{record}",
-        help="Maximum number of records remembered (max_records); open alerts are never forgotten.",
+        help="Maximum number of records remembered, max_records or a share of 1,000,000; open alerts always are.",
         samples=lambda state: _alone(state.records_limit),
     ),
     Family(

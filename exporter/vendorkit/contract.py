@@ -97,6 +97,8 @@ class FirstPoll(StrEnum):
     BACKFILL = "backfill"
 
 
+# Records; a source that remembers fewer forgets what a single poll may read again.
+_FEW_RECORDS = 1000
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 DAY = timedelta(days=1)
 RESERVED_LABELS = frozenset(
@@ -135,7 +137,9 @@ class Tuning(Settings):
     max_response_bytes: ByteSize = Field(default=ByteSize(32 * 1024 * 1024), gt=0)
     """Size of one answer, before and after decompression."""
     max_records: int = Field(default=1_000_000, ge=1)
-    """Dedup memory. Least recently seen closed records leave first, open alerts never."""
+    """Records remembered so that none is counted twice, about 300 bytes each. Where it is not set, it is a limit for
+    all such sources together, which they share equally, at least 10,000 each. Those of closed alerts not seen for
+    longest are forgotten first, open alerts never."""
     severity_map: dict[str, Severity] = {}
     """Vendor level to canonical severity, over the built-in table."""
     labels: dict[Annotated[str, AfterValidator(_label_name)], str] = {}
@@ -183,6 +187,11 @@ class SourceConfig(Tuning):
         """Yields keys whose value is legal and probably wrong, each with what is wrong and what to do."""
         if "timeout" in self.model_fields_set and self.timeout > self.interval:
             yield "timeout", "is longer than the interval, and is cut to it; lower it, or raise `interval`"
+        if self.max_records < _FEW_RECORDS:
+            yield (
+                "max_records",
+                "is so small that records told late are not counted; leave it out, or set 10000 or more",
+            )
         if is_in_the_clear(self.endpoint):
             yield "endpoint", "http:// to another host: credentials and answers can be read on the way; use https://"
         if placeholder := re.search(r"\b(REGION|HOST|ENVIRONMENT-ID|PROJECT)\b|[{}<>]", self.endpoint):
