@@ -446,7 +446,7 @@ FAMILIES: tuple[Family[SourceState], ...] = (
     Family(
         name="vendor_source_tracked_records_limit",
         unit="{record}",
-        help="Maximum number of records remembered, max_records or a share of 1,000,000; open alerts always are.",
+        help="Maximum of remembered records (max_records or a share of 1,000,000); open alerts are never forgotten.",
         samples=lambda state: _alone(state.records_limit),
     ),
     Family(
