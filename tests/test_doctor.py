@@ -64,7 +64,7 @@ async def test_a_source_that_is_well_passes_every_step_and_has_a_forecast(vendor
     assert found.forecast.share_of_limit > 0
 
 
-@pytest.mark.parametrize("vendor", ["blueking", "baidu_bls"])
+@pytest.mark.parametrize("vendor", ["blueking", "baidu_bls", "huawei_aom"])
 async def test_lists_of_many_pages_are_no_failure_and_the_forecast_has_all_that_is_open(vendor: str) -> None:
     patient = Patient(vendor)
     for _ in range(2500):

@@ -101,8 +101,8 @@ class Details(msgspec.Struct, frozen=True):
 class Truncated(msgspec.Struct, frozen=True):
     """A list that is longer than can be walked; the vendor's own totals by severity, None where it has none.
 
-    With `moves_on`, all that happened in the window was read, and only alerts that are open were not; without it the
-    next window has to begin where this one did.
+    With `moves_on`, everything that happened in the window was read, and the alerts that were not read will be listed
+    when they end; without it the next window begins where this one did.
     """
 
     endpoint: str

@@ -2,16 +2,24 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from exporter.errors import ItemRejected, SourceUnintelligible
+from exporter.errors import ItemRejected, Reason, SourceUnintelligible
 from exporter.model.alert import Alert, Severity
 from exporter.model.reading import Happened, OpenAlerts, Reading, Rejections, Truncated, Window
 from exporter.model.records import Kind, Record
 from exporter.vendorkit.fields import AHEAD
 from exporter.vendorkit.items import Decoded, Rows
+from exporter.vendorkit.paging import ListTooLong
 
 Row = TypeVar("Row")
+
+
+class Walked(NamedTuple):
+    """How many pages of a list were taken in, and whether it goes on beyond them."""
+
+    pages: int
+    is_cut: bool
 
 
 class Census(Generic[Row]):
@@ -75,15 +83,19 @@ class Census(Generic[Row]):
         *,
         is_open: bool,
         wanted: Callable[[Any], bool] | None = None,
-    ) -> int:
-        """Takes in a list page by page, as `saw` does a whole one; returns how many pages it has."""
+    ) -> Walked:
+        """Takes in a list page by page, as `saw` does a whole one, up to its end or to where it is too long."""
         count = rows = named = 0
-        async for page in pages:
-            count += 1
-            rows += len(page.items) + len(page.rejected)
-            named += self._take(page, is_open=is_open, wanted=wanted)
+        is_cut = False
+        try:
+            async for page in pages:
+                count += 1
+                rows += len(page.items) + len(page.rejected)
+                named += self._take(page, is_open=is_open, wanted=wanted)
+        except ListTooLong:
+            is_cut = True
         self._check_ids(rows, named)
-        return count
+        return Walked(count, is_cut)
 
     def looked_up(self, keys: Iterable[str], rows: Rows[Row]) -> None:
         """Takes in the answer to a look-up of these alerts; other rows in it are of no interest."""
@@ -91,18 +103,28 @@ class Census(Generic[Row]):
         self._take(rows, is_open=False, wanted=lambda record: record.key in asked)
         self._asked |= asked
 
-    def cut(self, endpoint: str, rows: Rows[Row], open_by_severity: Mapping[Severity, int] | None) -> None:
-        """Takes in what could be read of a list of open alerts that has no end: nothing is missing from it.
+    def cut(
+        self,
+        endpoint: str,
+        open_by_severity: Mapping[Severity, int] | None,
+        *,
+        selects_by_start: bool = False,
+    ) -> None:
+        """Notes that a list of open alerts goes on beyond what was read of it: nothing is missing from it.
 
         Args:
-            open_by_severity: the vendor's own totals, where it has any.
+            open_by_severity: the vendor's own totals; without them nothing is known, which is `truncated`.
+            selects_by_start: whether an alert that was not read will, when it ends, be listed by its start: windows
+                then have to reach back as far as this one.
         """
-        self.saw(rows, is_open=True)
-        self._cut = Truncated(endpoint, open_by_severity)
+        if open_by_severity is None:
+            raise SourceUnintelligible(
+                "the list is longer than can be read, and the vendor does not count it", reason=Reason.TRUNCATED
+            )
+        self._cut = Truncated(endpoint, open_by_severity, moves_on=not selects_by_start)
 
-    def cut_ended(self, endpoint: str, rows: Rows[Row]) -> None:
-        """Takes in what could be read of a list of alerts that ended: how many are open, only the open ones tell."""
-        self.saw(rows, is_open=False)
+    def cut_ended(self, endpoint: str) -> None:
+        """Notes that a list of what ended goes on beyond what was read: how many are open, only those listed tell."""
         self._ended_cut_at = endpoint
 
     @property

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import ItemRejected, SourceUnintelligible
+from exporter.errors import ItemRejected, Reason, SourceUnintelligible
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.reading import Happened, OpenAlerts, Rejections, Truncated
 from exporter.model.records import Event, Kind
@@ -211,12 +211,32 @@ def test_a_list_of_which_no_row_has_a_readable_id_is_no_answer(is_open: bool, st
 
 def test_a_list_that_was_cut_is_one_in_which_nothing_is_missing() -> None:
     census = a_census("ab")
-    census.cut("alerts", listed(Row("a"), Row("c")), {Severity.CRITICAL: 7})
+    census.saw(listed(Row("a"), Row("c")), is_open=True)
+    census.cut("alerts", {Severity.CRITICAL: 7})
 
     assert census.missing == {}
     is_open, _, unsure = said(census)
     assert (is_open.keys(), unsure) == ({"a", "c"}, frozenset("b"))
     assert [*census.readings()][2] == Truncated("alerts", {Severity.CRITICAL: 7})
+
+
+def test_a_list_that_was_cut_and_that_the_vendor_does_not_count_says_nothing() -> None:
+    with pytest.raises(SourceUnintelligible) as caught:
+        a_census("a").cut("alerts", None)
+
+    assert caught.value.reason is Reason.TRUNCATED
+
+
+def test_while_the_list_of_what_ended_is_cut_the_open_ones_are_those_listed_and_windows_stay() -> None:
+    census = a_census("abc")
+    census.saw(listed(Row("a"), Row("d", "odd")), is_open=True)
+    census.saw(listed(Row("b", "ended")), is_open=False)
+    census.cut_ended("alerts")
+
+    assert [*census.missing] == ["c"]
+    is_open, happened, unsure = said(census)
+    assert (is_open.keys(), happened, unsure) == ({"a", "d"}, {"b"}, frozenset("c"))
+    assert [*census.readings()][2] == Truncated("alerts", {Severity.CRITICAL: 1, Severity.UNKNOWN: 1}, moves_on=False)
 
 
 def test_what_cannot_be_read_is_counted_but_not_in_a_list_that_is_asked_for_some_alone() -> None:

@@ -91,11 +91,13 @@ class HuaweiAom(Recorded):
         if request.url.path == f"{project}/alarm-notified-histories":
             name = parameters["event_sn"]
         else:
-            assert (request.method, request.url.path) == ("POST", f"{project}/events")
+            counts = request.url.path == f"{project}/events/statistic"
+            assert request.method == "POST"
+            assert counts or request.url.path == f"{project}/events"
             body = json.loads(request.content)
             (relation,) = body["metadata_relation"]
-            assert body["sort"] == {"order_by": ["starts_at"], "order": "asc"}
-            name = parameters.get("type", "event")
+            assert counts or body["sort"] == {"order_by": ["starts_at"], "order": "asc"}
+            name = "counts" if counts else parameters.get("type", "event")
             self.asked.append([name, parameters, body["time_range"], *relation["value"]])
         answer = self.in_turn(name, self.case["answers"].get(name) or [_NO_EVENTS])
         return answer["status"], answer["json"] if "json" in answer else answer["text"]

@@ -67,20 +67,18 @@ class BaiduBlsSource:
         heard = _Heard()
         since = window.end - self._config.open_window
         rows = await self._walk("ALERT", since=since)
+        census.saw(rows, is_open=True)
         if rows.is_cut:
-            census.cut("list_alarm_record", rows, await self._totals(since))
-        else:
-            census.saw(rows, is_open=True)
+            census.cut("list_alarm_record", await self._totals(since))
         failure: FetchError | None = None
         try:
             for state in ("OK", "CLOSED"):
                 rows = await self._walk(state, since=min(since, window.start), ended_since=window.start)
                 # Neither is an end invented for a record of unknown state, nor is it open for standing in such a list.
                 rows.refuse(lambda alarm: state_of(alarm) not in STATES, Kind.ALERT, "state is in no table")
+                census.saw(rows, is_open=False)
                 if rows.is_cut:
-                    census.cut_ended("list_alarm_record", rows)
-                else:
-                    census.saw(rows, is_open=False)
+                    census.cut_ended("list_alarm_record")
             unrated = self._plan(census, heard, window)
             await self._describe([*census.missing, *unrated], census, heard)
         except FetchError as error:

@@ -100,17 +100,15 @@ class BluekingSource:
         rows = await self._walked(
             self._ask_alerts(OPEN), part, self._by_severity_then_creation, self._http.has_time_for_open
         )
+        census.saw(rows, is_open=True)
         if rows.is_cut:
-            census.cut("search_alert", rows, await self._totals(part))
-        else:
-            census.saw(rows, is_open=True)
+            census.cut("search_alert", await self._totals(part))
         # The list goes by `end_time`, which is that of the data: where these came late, only `update_time` is new.
         part = part._replace(start=min(start, _seconds(window.end - self._config.lookback)))
         rows = await self._walked(self._ask_alerts(ENDED), part, _by_severity_then_time, self._http.has_time_for_ended)
+        census.saw(rows, is_open=False)
         if rows.is_cut:
-            census.cut_ended("search_alert", rows)
-        else:
-            census.saw(rows, is_open=False)
+            census.cut_ended("search_alert")
         looked_up = await self._look_up(census, window)
         for reading in census.readings():
             yield reading

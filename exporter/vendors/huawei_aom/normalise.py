@@ -1,6 +1,7 @@
 """AOM's records in our words: alarms, events, and who was told."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -66,6 +67,15 @@ _JOINED = "/"
 def has_serial(key: str) -> bool:
     """Returns whether a key is a serial number (event_sn), by which ListNotifiedHistories can be asked."""
     return _JOINED not in key
+
+
+def totals_from(series: Iterable[payload.Series], severities: Mapping[str, Severity]) -> Counter[Severity]:
+    """Returns the alarms of each severity over all steps of the time; raises ItemRejected for what is no number."""
+    totals: Counter[Severity] = Counter()
+    for one in series:
+        severity = severities.get(text(one.event_severity).upper(), Severity.UNKNOWN)
+        totals[severity] += sum(whole_number(value, "values") or 0 for value in one.values or ())
+    return totals
 
 
 def alert_reader(

@@ -51,6 +51,19 @@ class EventList(msgspec.Struct, Generic[T]):
     page_info: PageInfo | None = None
 
 
+class Series(msgspec.Struct):
+    """How many alarms of one severity there are in each step of the time (EventSeries)."""
+
+    event_severity: Scalar = None
+    values: list[Scalar] | None = None
+
+
+class Counts(msgspec.Struct):
+    """Answer of CountEvents; a severity without alarms may be absent."""
+
+    series: list[Series]
+
+
 class Endpoint(msgspec.Struct):
     """One subscription of an SMN topic (SmnInfo); status 1 is confirmed."""
 

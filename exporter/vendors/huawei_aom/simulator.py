@@ -88,6 +88,13 @@ class _Query(msgspec.Struct):
     metadata_relation: list[_Relation] | None = None
 
 
+def _query_of(request: Request) -> _Query:
+    try:
+        return msgspec.json.decode(request.body, type=_Query)
+    except msgspec.DecodeError:
+        raise _illegal() from None
+
+
 class _Row(msgspec.Struct):
     """An incident as AOM writes it, and what a query looks at."""
 
@@ -124,7 +131,7 @@ class HuaweiAomSimulator:
     def endpoint_of(self, request: Request) -> str:
         """Returns the metric's label for this request."""
         match request.method, request.path.rstrip("/").removeprefix(f"/v2/{PROJECT_ID}"):
-            case "POST", "/events":
+            case "POST", "/events" | "/events/statistic":
                 return "list_events"
             case "GET", "/alarm-notified-histories":
                 return "list_notified_histories"
@@ -140,7 +147,8 @@ class HuaweiAomSimulator:
                     return self._create_token(request)
                 case "list_events":
                     self._let_in(request)
-                    return self._list_events(request)
+                    counts = request.path.rstrip("/").endswith("/statistic")
+                    return self._count_events(request) if counts else self._list_events(request)
                 case "list_notified_histories" if self.has_histories:
                     self._let_in(request)
                     return self._list_notified_histories(request)
@@ -228,15 +236,25 @@ class HuaweiAomSimulator:
         limit, marker = parameters.get("limit", "1000"), parameters.get("marker", "0")
         if max(len(limit), len(marker)) > 18 or not (limit.isdigit() and 0 < int(limit) <= 1000 and marker.isdigit()):
             raise _illegal()
-        try:
-            query = msgspec.json.decode(request.body, type=_Query)
-        except msgspec.DecodeError:
-            raise _illegal() from None
-        rows = self._selected(query, parameters.get("type", ""))
+        rows = self._selected(_query_of(request), parameters.get("type", ""))
         size = min(int(limit), self.page_size_limit or 1000)
         walked = parameters.get("type", "")
         self._walks[walked] += marker == "0"
         return self._page(rows, int(marker), size, shifts=self._walks[walked] % 2 == 1)
+
+    def _count_events(self, request: Request) -> Response:
+        """Counts by severity in steps of the time, both ends included; what is too old for the first step is in it."""
+        query = _query_of(request)
+        if not query.step or query.step < _MINUTE_MS:
+            raise _illegal()
+        start, end = self._range_of(query)
+        stamps = [*range(start, end + query.step, query.step)]
+        series: dict[str, list[int]] = {}
+        for row in self._selected(query, dict(request.parameters).get("type", "")):
+            values = series.setdefault(row.metadata["event_severity"], [0] * len(stamps))
+            values[(row.starts_ms - start) // query.step] += 1
+        listed = [{"event_severity": level, "values": values} for level, values in series.items()]
+        return json_response({"step": query.step, "timestamps": stamps, "series": listed, "summary": {}})
 
     def _selected(self, query: _Query, of_type: str) -> list[_Row]:
         start, end = self._range_of(query)

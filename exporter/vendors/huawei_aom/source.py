@@ -1,13 +1,14 @@
 """One poll of AOM: the alarms open now, those that ended, the events, and who was told of new alarms."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from math import ceil
 
-from exporter.errors import FetchError, Reason, SourceUnintelligible
-from exporter.model.alert import Alert
+from exporter.errors import FetchError, ItemRejected, SourceUnintelligible
+from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
 from exporter.model.reading import Details, Happened, Reading, Rejections, Supplied, Window
 from exporter.model.records import Kind, Notice
@@ -16,7 +17,7 @@ from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import Follow, OptionalApi
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Rows, normalise_all
-from exporter.vendorkit.paging import follow_cursors
+from exporter.vendorkit.paging import ListTooLong, follow_cursors
 from exporter.vendors.huawei_aom.client import Client, EventPage, NoNotifiedHistories, Page
 from exporter.vendors.huawei_aom.config import LONGEST_WINDOW, HuaweiAomConfig
 from exporter.vendors.huawei_aom.normalise import (
@@ -26,6 +27,7 @@ from exporter.vendors.huawei_aom.normalise import (
     has_serial,
     key_from,
     notices_from,
+    totals_from,
 )
 from exporter.vendors.huawei_aom.payload import EventRecord
 
@@ -60,12 +62,16 @@ class HuaweiAomSource:
             rank=lambda alert, _row: alert.started_at or _NEVER,  # of two lives of a serial number the later counts
             keeps_rows=False,
         )
-        pages = await census.walked(self._alarms("active_alert", self._open_minutes), is_open=True)
+        active = await census.walked(
+            self._alarms("active_alert", self._open_minutes, self._http.has_time_for_open), is_open=True
+        )
+        if active.is_cut:
+            census.cut("list_events", await self._totals(), selects_by_start=True)
         failure: FetchError | None = None
         try:
             await self._ended(census, window)
             if window.first:
-                await self._once_more(census, window, active=pages > 1)
+                await self._once_more(census, window, active=active.pages > 1 and not active.is_cut)
         except FetchError as error:
             failure = error
         if self._config.notices:
@@ -93,10 +99,19 @@ class HuaweiAomSource:
     async def _ended(self, census: Census[EventRecord], window: Window) -> None:
         """Looks for the end of alarms that are not active; whether a list goes by their start, AOM does not say."""
         minutes = self._back_to(self._start(window), window)
-        await census.walked(self._alarms("history_alert", minutes), is_open=False)
+        ended = await census.walked(
+            self._alarms("history_alert", minutes, self._http.has_time_for_ended), is_open=False
+        )
+        if ended.is_cut:
+            census.cut_ended("list_events")
         if missing := census.missing:
             minutes = self._reach(missing.values(), window)
-            census.looked_up(missing, await _whole(self._alarms("history_alert", minutes)))
+            found = await _rows_of(self._alarms("history_alert", minutes, self._http.has_time_for_ended))
+            if found.is_cut:
+                census.saw(found, is_open=False, wanted=lambda record: record.key in missing)
+                census.cut_ended("list_events")
+            else:
+                census.looked_up(missing, found)
 
     async def _once_more(self, census: Census[EventRecord], window: Window, *, active: bool) -> None:
         """Reads what only a first poll needs, as far as there are pages and time for it.
@@ -107,28 +122,28 @@ class HuaweiAomSource:
         """
         reach = self._start(window)
         for of_type in ("active_alert", "history_alert") if active else ("history_alert",):
-            try:
-                await census.walked(
-                    self._alarms(of_type, self._open_minutes, has_time=self._http.has_time),
-                    is_open=of_type == "active_alert",
-                    wanted=lambda alert: alert.close_reason is None or _last_moment(alert) >= reach,
-                )
-            except FetchError as error:
-                if error.reason is not Reason.TRUNCATED:
-                    raise
+            await census.walked(
+                self._alarms(of_type, self._open_minutes, self._http.has_time),
+                is_open=of_type == "active_alert",
+                wanted=lambda alert: alert.close_reason is None or _last_moment(alert) >= reach,
+            )
 
-    async def _alarms(
-        self, of_type: str, minutes: int, has_time: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[Page]:
-        """Yields the pages of a list of alarms; raises `truncated` when there is no time for a further one."""
+    async def _alarms(self, of_type: str, minutes: int, has_time: Callable[[], bool]) -> AsyncIterator[Page]:
+        """Yields the pages of a list of alarms; raises ListTooLong at the page cap and when time is up."""
 
         async def fetch(marker: str | None) -> EventPage:
-            if not has_time():
-                raise SourceUnintelligible("no time for a further page", reason=Reason.TRUNCATED)
             return await self._client.alarms(of_type, minutes=minutes, marker=marker)
 
-        async for page in follow_cursors(fetch, max_pages=self._config.max_pages, first="0"):
+        async for page in follow_cursors(fetch, max_pages=self._config.max_pages, first="0", has_time=has_time):
             yield page.rows
+
+    async def _totals(self) -> Counter[Severity] | None:
+        """Returns how many alarms are active by severity, as AOM counts them."""
+        series = await self._client.count_active(minutes=self._open_minutes)
+        try:
+            return None if series is None else totals_from(series, self._severities)
+        except ItemRejected as error:
+            raise SourceUnintelligible(str(error)) from None
 
     async def _events(self, window: Window) -> Happened:
         async def fetch(marker: str | None) -> EventPage:
@@ -226,10 +241,13 @@ class HuaweiAomSource:
         return since + last if now < since + last else None
 
 
-async def _whole(pages: AsyncIterator[Page]) -> Rows[EventRecord]:
+async def _rows_of(pages: AsyncIterator[Page]) -> Rows[EventRecord]:
     rows = Rows[EventRecord]()
-    async for page in pages:
-        rows.add(page)
+    try:
+        async for page in pages:
+            rows.add(page)
+    except ListTooLong:
+        rows.is_cut = True
     return rows
 
 
