@@ -1,4 +1,4 @@
-"""Puts the parts together: builds sources, starts, reloads and stops them."""
+"""Assembles the program: builds sources, starts, reloads and stops them."""
 
 import asyncio
 import gc
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Between polls the text is made anew so often: gauges become stale, and the process's own figures move.
+# Seconds between renderings at most, so that stale gauges drop out and the process's own figures move.
 REFRESH_SECONDS = 10.0
 STOP_SECONDS = 1.0
 # Seconds between two looks at the configuration file and the files it names.
@@ -58,7 +58,7 @@ LOOK_UPS = 256
 
 
 class Daemon:
-    """The running program: its sources, its web server, and what it shows."""
+    """The running program: its sources, its web server and its output."""
 
     def __init__(self, config: Config, load: Callable[[], Config], health_file: HealthFile | None = None) -> None:
         self._config = config
@@ -79,7 +79,7 @@ class Daemon:
         self._descriptors = descriptors()
 
     def port(self) -> Port | None:
-        """Returns the port that serves what this daemon knows; None where none is wanted.
+        """Returns the port that serves this daemon; None if none is configured.
 
         Raises:
             ConfigError: the web configuration file is wrong.
@@ -214,7 +214,7 @@ class Daemon:
                 case ConfigError() as error:
                     return self._not_reloaded(error.problems)
                 case defect:
-                    log.error("a defect kept the configuration from being read", exc_info=defect)
+                    log.error("the configuration was not read because of a defect", exc_info=defect)
                     return self._not_reloaded(["this is a defect of the exporter: the log has its traceback"])
             config = self._config
             logs.setup(config.log.level, config.log.format)
@@ -255,7 +255,7 @@ class Daemon:
             if name not in watches or watches[name].book.state.last_poll_seconds is None
         ]
 
-    # What is shown.
+    # Output.
 
     def _publish(self) -> None:
         self._news.set()
@@ -376,7 +376,7 @@ def check(config: Config) -> None:
 
 
 def push_for(config: Config) -> "Push | None":
-    """What sends metrics and logs over OTLP; None where no receiver is named.
+    """Returns the push of metrics and logs over OTLP; None if no receiver is configured.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -386,7 +386,7 @@ def push_for(config: Config) -> "Push | None":
         return None
     try:
         if any(to.protocol == "grpc" for to in destinations):
-            # It would write to standard error, at every attempt, what we log once.
+            # It would write to standard error at every attempt; we log once.
             os.environ.setdefault("GRPC_VERBOSITY", "none")
             import grpc  # noqa: F401 the sender imports it when it connects
         from exporter.exposition.otlp import Encoder, Push

@@ -56,7 +56,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was found out about one source; no forecast where its alerts could not be read."""
+    """The findings about one source; no forecast if its alerts could not be read."""
 
     source: str
     vendor: str
@@ -252,14 +252,14 @@ def _apis(vendor: Vendor, config: SourceConfig) -> list[str]:
 
 
 class _Examination:
-    """What a poll that only looked says of each step."""
+    """The result of each step, from a poll that only looks."""
 
     def __init__(self, vendor: Vendor, config: SourceConfig, attempts: Sequence[Attempt], state: SourceState) -> None:
         self._state = state
         self._seconds: dict[str, float] = defaultdict(float)
         for attempt in attempts:
             self._seconds[attempt.endpoint] += attempt.seconds
-        # In the order in which they were asked, since the first that fails is what is told.
+        # In the order in which they were asked, since the first that fails is reported.
         self._apis = list(dict.fromkeys([*self._seconds, *_apis(vendor, config)]))
         self._answered = any(attempt.error is None for attempt in attempts)
         self._is_secured = config.endpoint.startswith("https:")
@@ -346,7 +346,7 @@ def _failed_step(reason: Reason, attempts: Sequence[Attempt]) -> str:
 
 
 def _forecast(vendor: Vendor, config: SourceConfig, state: SourceState) -> Forecast | None:
-    """What the source costs in a day; None where its alerts could not be read."""
+    """Returns the requests the source costs a day; None if its alerts could not be read."""
     if state.alerts is None:
         return None
     window = max(vendor.lookback(config) or config.overlap, timedelta(minutes=1))

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree: the class says what we do, `reason` what the metric says."""
+"""All errors, as one tree: the class decides the reaction, `reason` the metric's label."""
 
 from enum import StrEnum
 from typing import Self
@@ -27,7 +27,7 @@ class Reason(StrEnum):
 REMEDIES = {
     Reason.TIMEOUT: "check that the vendor is reachable from here and answers in time, or raise `timeout`",
     Reason.CONNECTION: "check host and port, DNS, firewalls and `proxy`; the error names what could not be reached",
-    Reason.TLS: "check the certificate of the server; a private authority belongs into `tls.ca_file`",
+    Reason.TLS: "check the certificate of the server; a private authority belongs in `tls.ca_file`",
     Reason.AUTH: "check the credentials under `auth`; a rotated secret file is read again by itself",
     Reason.PERMISSION: "grant the account the permissions named in the vendor's chapter of the documentation",
     Reason.RATE_LIMITED: "lower `max_requests_per_second` or raise `interval`",
@@ -43,7 +43,7 @@ REMEDIES = {
 
 
 class ExporterError(Exception):
-    """The root: whatever this program raises on purpose."""
+    """The root of all errors that this program raises on purpose."""
 
 
 class ConfigError(ExporterError):
@@ -83,7 +83,7 @@ class FetchError(ExporterError):
         self.retry_after = retry_after
 
     def saying(self, message: str) -> Self:
-        """Returns the same error in other words."""
+        """Returns the same error with another message."""
         return type(self)(message, reason=self.reason, repeat=self.repeat, retry_after=self.retry_after)
 
     def bare(self) -> Self:
@@ -113,7 +113,7 @@ class SourceBroken(FetchError):
 
 
 class SourceRefused(FetchError):
-    """The vendor does not let us in: auth, permission or clock_skew. Never asked again hot."""
+    """The vendor denies access: auth, permission or clock_skew. Never retried at once."""
 
     reason = Reason.AUTH
 

@@ -1,4 +1,4 @@
-"""Says when files have changed, by their content: also through links that Kubernetes swaps for a whole folder."""
+"""Detects changed files by their content, also behind symlinks that Kubernetes swaps for a whole folder."""
 
 import hashlib
 import stat

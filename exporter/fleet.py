@@ -25,7 +25,7 @@ CLOSE_SECONDS = 1.0
 
 
 def own_now() -> datetime:
-    """Returns our own clock."""
+    """Returns the time by our own clock."""
     return datetime.now(UTC)
 
 

@@ -1,4 +1,4 @@
-"""Says whether the daemon is healthy where it has no port to ask: by a file that it renews."""
+"""HealthFile: shows that a daemon without a port is healthy, by a file that it renews."""
 
 import hashlib
 import logging
@@ -28,7 +28,7 @@ class HealthFile:
         return Path(tempfile.gettempdir()) / self._name  # raises FileNotFoundError if no folder can be written to
 
     def renew(self, stuck: Sequence[str]) -> None:
-        """Says that the daemon lives, and which of its sources do not."""
+        """Records that the daemon is alive, and which of its sources are stuck."""
         try:
             path = self._path()
             with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=self._name, delete=False) as file:
@@ -44,14 +44,14 @@ class HealthFile:
             self._told = True
 
     def remove(self) -> None:
-        """Says that the daemon has ended."""
+        """Removes the file, since the daemon has ended."""
         try:
             self._path().unlink(missing_ok=True)
         except OSError:
             log.debug("the health file cannot be removed; it will be too old soon")
 
     def complaint(self) -> str:
-        """What is wrong with the daemon; empty if it is healthy."""
+        """Returns what is wrong with the daemon; empty if it is healthy."""
         try:
             path = self._path()
             about, text = path.stat(), files.read(path).decode("utf-8")

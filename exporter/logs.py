@@ -28,9 +28,9 @@ _TALKATIVE = ("asyncio", "httpcore", "httpx", "uvicorn")
 # What the formatter of another handler may have left on the record: the message once more, unfiltered.
 _LEFT_BY_OTHERS = ("message", "asctime")
 
-# Bytes of lines that wait to be written.
+# Bytes of lines queued for writing.
 MOST_WAITING = 1024 * 1024
-# Seconds that the last lines have when the process ends.
+# Seconds for the last lines when the process ends.
 LAST_SECONDS = 0.3
 
 
@@ -50,7 +50,7 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def write(self, text: str) -> None:
-        """Takes a line to be written; never blocks."""
+        """Queues a line; never blocks."""
         line = text.encode(errors="backslashreplace")
         with self._changed:
             if self._size + len(line) > self._most:

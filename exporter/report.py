@@ -14,7 +14,7 @@ from exporter.vendorkit.contract import FirstPoll
 
 
 class PollReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one poll of one source found; None for what no answered call supports."""
+    """The findings of one poll of one source; None for anything no call answered."""
 
     source: str
     vendor: str
@@ -71,7 +71,7 @@ def poll(config: Config, names: Sequence[str], on_progress: Callable[[str], None
 
 
 def report_from(state: SourceState) -> PollReport:
-    """Returns what a source's state after one poll says to a person."""
+    """Returns the report on a source's state after one poll."""
     alerts = state.alerts
     notices = alerts if alerts and Fact.NOTICES in state.facts else None
     found = dict.fromkeys(state.label_sets.severities, 0) | dict(state.open_by_severity)

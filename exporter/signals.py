@@ -15,7 +15,7 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """What SIGTERM, SIGINT and SIGHUP do from now on. To be made in the main thread, before anything large is imported.
+    """The handling of SIGTERM, SIGINT and SIGHUP. To be made in the main thread, before anything large is imported.
 
     The handler of the C library writes the number of a signal into a pipe, and a thread reads it: nothing depends on
     the main thread, where an exception raised by a handler is lost in a callback of an import or a weak reference.

@@ -5,7 +5,7 @@ import sys
 
 
 def fill() -> None:
-    """Opens those that are closed on nothing: else a socket or a file would take their numbers, and get our output."""
+    """Opens closed ones on the null device: else a socket or file would take their numbers and get our output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)

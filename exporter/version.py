@@ -1,4 +1,4 @@
-"""Which version of the program this is, and from which revision it was built."""
+"""The version of the program and the revision it was built from."""
 
 import json
 import os

@@ -51,7 +51,7 @@ def load(
 
 
 def load_web(*, file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Web:
-    """Returns only the section `web`: what is needed to ask a running daemon, whatever else the file says by now."""
+    """Returns only the section `web`, which is enough to ask a running daemon, whatever else the file says now."""
     layers = _Layers(file_from(file, environ), environ, {})
     read = layers.read(OnlyWeb, flags)
     if read is None:

@@ -1,1 +1,1 @@
-"""Values: no I/O, no clock; standard library and msgspec only."""
+"""Model: plain values without I/O or a clock; standard library and msgspec only."""

@@ -1,4 +1,4 @@
-"""Alert and what describes one: the canonical words every vendor's alerts are told in."""
+"""Alert and what describes one: in canonical words common to all vendors."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Severity(StrEnum):
 
 
 class CloseReason(StrEnum):
-    """Why an alert is not open any more; `vanished` is never said by a vendor, only concluded by us."""
+    """Why an alert is no longer open; `vanished` is never stated by a vendor, only concluded here."""
 
     RECOVERED = "recovered"
     CLOSED = "closed"
@@ -29,8 +29,8 @@ class CloseReason(StrEnum):
 class Alert(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something wrong, open until it ends. Times have a zone; None means the vendor did not say.
 
-    `close_reason` is None while the alert is open, whatever `ended_at` says. `appeared_at` is when the alert came
-    into being at the vendor where that differs from `started_at`, the time of the data that raised it.
+    `close_reason` is None while the alert is open, whatever `ended_at` says. `appeared_at` is when the alert
+    was created at the vendor if that differs from `started_at`, the time of the data that raised it.
     `unmapped` names the fields whose value is in no table of ours.
     """
 

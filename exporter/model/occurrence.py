@@ -1,4 +1,4 @@
-"""Occurrence: one thing that happened to an alert and counts, told once to those who want more than a number."""
+"""Occurrence: one counted event in an alert's life, pushed once as a log record."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Window: what to ask. OpenAlerts, Happened, Supplied, Details, Truncated: what was read. Poll: one attempt."""
+"""Window: the span to ask for. OpenAlerts, Happened, Supplied, Details, Truncated: readings. Poll: one attempt."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -28,9 +28,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rejections(msgspec.Struct):
-    """Items of good answers that could not be read: of each kind how many, and why the first one.
+    """Unreadable items of good answers: the number of each kind, and why the first one was rejected.
 
-    However many they are, this stays small. `why` names no content of the vendor's beyond field names.
+    This stays small however many there are. `why` names no content of the vendor's beyond field names.
     """
 
     counts: dict[Kind, int] = {}
@@ -58,7 +58,7 @@ class Rejections(msgspec.Struct):
 class OpenAlerts(msgspec.Struct, frozen=True):
     """Every alert open now, from a complete walk.
 
-    `unsure` names alerts that the walk did not show and that could not be looked up: nothing is concluded of them.
+    `unsure` names alerts that the walk did not show and that could not be looked up: nothing is concluded about them.
     """
 
     alerts: Sequence[Alert]
@@ -80,7 +80,7 @@ class Supplied(msgspec.Struct, frozen=True):
 
 
 class Details(msgspec.Struct, frozen=True):
-    """How the detail calls to one endpoint went in this poll, also where there was nothing to ask.
+    """The outcome of one endpoint's detail calls in this poll, also if there were none.
 
     `facts` are those that only these calls feed: nothing is known of them before a call was answered, or a complete
     poll had nothing to ask. `failed` counts the calls without an answer; `waiting` is how many alerts are due by then.
@@ -94,7 +94,7 @@ class Details(msgspec.Struct, frozen=True):
 
     @property
     def is_partial(self) -> bool:
-        """Returns whether a call failed or had to be put off: the lists are complete, their details are not."""
+        """Returns whether a call failed or was deferred: the lists are complete, their details are not."""
         return bool(self.failed or self.waiting)
 
 

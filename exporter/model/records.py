@@ -1,4 +1,4 @@
-"""Notice, Operation, Convergence, Event: what happened, each with the identity that makes it that one."""
+"""Notice, Operation, Convergence, Event: records, each with its identity."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -30,7 +30,7 @@ class Channel(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """Why a notice did not reach anybody."""
+    """Why a notice reached nobody."""
 
     TIMEOUT = "timeout"
     REJECTED = "rejected"
@@ -58,7 +58,7 @@ class Suppression(StrEnum):
 class Notice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt of the vendor to tell a person, or, with `suppressed`, one it held back. `key` is its identity.
 
-    A notice whose result may still come is told again with the same key: it is counted once, its failure once.
+    A notice whose result is pending is read again with the same key: it is counted once, and so is its failure.
     """
 
     key: str
@@ -96,7 +96,7 @@ class Convergence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that happened and is no alert: it has no life to open and close."""
+    """Something that happened and is no alert: it does not open and close."""
 
     key: str
     at: datetime | None

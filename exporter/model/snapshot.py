@@ -1,4 +1,4 @@
-"""SourceState, Snapshot: all we know at one moment, frozen."""
+"""SourceState, Snapshot: everything known at one moment, frozen."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ def empty_histogram(bounds: tuple[float, ...]) -> Histogram:
 
 
 class AlertCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a source's alerts. Keys are label values in the order the catalogue names the labels.
+    """The counts of a source's alerts. Keys are label values in the order the catalogue names the labels.
 
     The values of `group_by` follow on those of the family: (severity, *group), (severity, reason, *group). Where alerts
     have owners, the owner comes last. A gauge is None where it is not known, since the list of open alerts could never
@@ -72,7 +72,7 @@ class AlertCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detailed(msgspec.Struct, frozen=True, kw_only=True):
-    """How the detail calls of one endpoint went in the last poll that made or wanted any.
+    """The outcome of one endpoint's detail calls in the last poll that made or needed any.
 
     `reason` is why calls failed, the most frequent one; None while none does.
     """
@@ -91,9 +91,9 @@ class OpenAlert(msgspec.Struct, frozen=True):
 
 
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of one source after a poll.
+    """Everything known about one source after a poll.
 
-    `alerts` is None until a poll has succeeded: before, nothing is known, which is not the same as nothing open.
+    `alerts` is None until a poll has succeeded: unknown is not the same as none open.
     Maps of plain counters: `requests` by (endpoint, code), `request_seconds` by endpoint, `records` by (kind,
     outcome), `tracked` and `evicted` by kind, `unmapped` by field, `detail_failures` by (endpoint, reason).
     `list_truncated` names the endpoints of lists that could not be walked to their end. `top_open` holds the most
@@ -143,7 +143,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadState(msgspec.Struct, frozen=True):
-    """How the last reading of the configuration ended, and when it last succeeded; `problems` are for people."""
+    """The result of the last reload, and when one last succeeded; `problems` are for people."""
 
     successful: bool
     succeeded_at: datetime
@@ -151,7 +151,7 @@ class ReloadState(msgspec.Struct, frozen=True):
 
 
 class Deliveries(msgspec.Struct, frozen=True):
-    """What became of what was sent over OTLP, by signal: `dropped` counts data points and log records."""
+    """Deliveries over OTLP, by signal: `dropped` counts data points and log records."""
 
     exports: Mapping[str, int]
     failures: Mapping[str, int]

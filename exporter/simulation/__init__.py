@@ -1,1 +1,1 @@
-"""A world whose truth we know: for demo, simulate and tests."""
+"""Simulation: a world whose truth is known, for demo, simulate and tests."""

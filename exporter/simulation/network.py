@@ -18,7 +18,7 @@ from exporter.simulation.wire import Calls, Request, Response, Simulator
 
 
 class FaultKind(StrEnum):
-    """What can go wrong between a client and a vendor."""
+    """Faults between a client and a vendor."""
 
     REFUSED = "refused"  # nothing listens
     DNS = "dns"  # the name does not resolve
@@ -46,7 +46,7 @@ WITHOUT_A_SERVER = {FaultKind.REFUSED, FaultKind.DNS, FaultKind.TLS_UNKNOWN, Fau
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """A fault, for one endpoint or all of them, so many times or until it is taken away."""
+    """A fault at one endpoint or all, for a number of requests or until removed."""
 
     kind: FaultKind
     endpoint: str | None = None

@@ -1,6 +1,6 @@
 """Serves vendors' simulators on loopback, with faults on demand.
 
-Besides the vendors' own paths there is `/-/simulation/`: GET tells each site's calls and truth, PUT sets its faults.
+Besides the vendors' own paths there is `/-/simulation/`: GET returns each site's calls and truth, PUT sets its faults.
 """
 
 import socket
@@ -22,7 +22,7 @@ CONTROL = "/-/simulation/"
 
 
 class Control(msgspec.Struct, forbid_unknown_fields=True):
-    """What PUT /-/simulation/{vendor} takes: the faults from now on, and how far the vendor's clock is off."""
+    """The body of PUT /-/simulation/{vendor}: the faults from now on, and the offset of the vendor's clock."""
 
     faults: list[Fault] = []
     skew_seconds: float = 0.0

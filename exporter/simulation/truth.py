@@ -1,4 +1,4 @@
-"""Truth: the ledger of what really happened, in the metrics' words; tests hold the counters against it."""
+"""Truth: the true history in the metrics' words, for tests to compare counters with."""
 
 from collections import Counter
 from datetime import datetime
@@ -11,7 +11,7 @@ from exporter.simulation.world import Form, Incident, World, floored
 
 
 class Truth(msgspec.Struct, kw_only=True):
-    """What every counter and gauge of one source must show.
+    """The true values of every counter and gauge of one source.
 
     `opened` is by the first severity the alert ever had; where severities change before an alert is first seen only
     its total is certain. `operations` are in the vendor's words and filled in by its simulator.

@@ -1,4 +1,4 @@
-"""Request, Response, Simulator: what a vendor's simulator is asked and answers, apart from any server or socket."""
+"""Request, Response, Simulator: the interface of a vendor's simulator, independent of servers and sockets."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] |
 
 
 class Quirk(StrEnum):
-    """What a vendor's lists may do wrong while being walked; a simulator honours each that its paging allows."""
+    """Faults of a vendor's lists during a walk; a simulator honours each that its paging allows."""
 
     REPEAT_CURSOR = "repeat_cursor"  # page 2 names itself, or pages say the same again
     ENDLESS_PAGES = "endless_pages"  # there is always a further page

@@ -1,4 +1,4 @@
-"""World: what happens when. Alerts open, change, are told about, end; from a seed, the same way every time."""
+"""World: a simulated history from a seed. Alerts open, change, cause notices and end, the same way every time."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from exporter.model.records import Channel, FailureReason, Suppression
 
 
 class Form(StrEnum):
-    """What an attempt to tell a person is, or what else is done about an alert."""
+    """Kinds of attempts to tell a person, and of other actions on an alert."""
 
     NOTICE = "notice"
     SUMMARY = "summary"  # one message in place of notices that were folded
@@ -135,7 +135,7 @@ _EVENT_RULES = ("deployment finished", "process restarted", "node added")
 
 
 class World:
-    """Everything that truly happened at one vendor's account, up to the moment it was advanced to.
+    """The true history of one vendor account, up to the time it was advanced to.
 
     Args:
         traits: what this vendor's alerts can do.
@@ -199,7 +199,7 @@ class World:
         """Returns what the vendor's API can show now: begun, not late any more, not removed."""
         return [incident for incident in self.incidents if incident.visible <= self.now and not incident.removed]
 
-    # What can happen. Tests call these; the scenario below does too.
+    # Actions. Tests call these; the scenario below does too.
 
     def open(self, *, late_by: float = 0.0, is_event: bool = False, severity: Severity | None = None) -> Incident:
         """Begins an alert now, or lets an event happen."""

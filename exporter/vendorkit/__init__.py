@@ -1,1 +1,1 @@
-"""What vendor folders are made of."""
+"""Building blocks of vendor folders."""

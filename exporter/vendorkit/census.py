@@ -1,4 +1,4 @@
-"""Census: concludes from what a poll saw of the alerts which are open, which ended, and of which nothing is known."""
+"""Census: concludes which alerts are open, ended or unknown from everything a poll saw."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -216,7 +216,7 @@ class Census(Generic[Row]):
         for key, record in self._over.items():
             known = self._known.get(key)
             if known is not None and (not isinstance(record, Alert) or self._is_of_an_earlier_life(record, known)):
-                kept[key] = known  # an alert does not become something else
+                kept[key] = known  # an alert stays an alert
         for key, is_open in self._unreadable.items():
             if key in self._rows:
                 continue

@@ -1,4 +1,4 @@
-"""Cleaner: rewrites a vendor's JSON so that nothing personal is left in it and the readers still read the same.
+"""Cleaner: removes everything personal from a vendor's JSON so that it still reads the same.
 
 A value stays only where it is known to be harmless: a number, a boolean, null, or a value of a documented table.
 Everything else becomes a placeholder of its form. The same value always becomes the same placeholder, and different
@@ -66,7 +66,7 @@ _LONGEST_FIELD = 48
 # Alphabets without vowels: no placeholder spells a word, and so none that a reader looks for.
 _LOWER, _UPPER = "bcdfghjklmnpqrstvwxz", "BCDFGHJKLMNPQRSTVWXZ"
 _HAN, _CYRILLIC, _OTHER, _MARKS = "甲乙丙丁戊己庚辛壬癸", "бвгджзклмнпрст", "·•◦‣", "._:~"
-# Digits without 5: reasons are told from texts with a status of 500 and more.
+# Digits without 5: failure reasons are recognised from a status of 500 and more.
 _DIGITS, _FIRST_DIGITS = "012346789", "12346789"
 
 _MANY_TRIES = 64
@@ -85,21 +85,21 @@ class Cleaner:
         self._known = vocabulary
         self._zone = zone
         self._key = secrets.token_bytes(32) if key is None else key
-        # Back by 30 days to 5 years: all times stay in the range in which they are told by their size.
+        # Back by 30 days to 5 years: all times stay in the range that identifies them as times.
         self._shift = -timedelta(seconds=self._random("shift").randrange(30 * 86_400, 5 * 365 * 86_400))
         self._placeholders: dict[str, str] = {}
         self._taken: set[str] = set()
         self._keywords = (*vocabulary.keywords, *(pattern for pattern, _ in KEYWORDS))
 
     def body(self, body: bytes) -> str | None:
-        """Returns a JSON body cleaned, as JSON; None for a body that is none."""
+        """Returns a cleaned JSON body; None for a body that is not JSON."""
         try:
             return spell(self.value(parse(body.decode("utf-8", "replace")), ""))
         except (ValueError, RecursionError):
             return None
 
     def value(self, value: Any, field: str) -> Any:
-        """Returns a value of `parse` cleaned, as the value of a field."""
+        """Cleans a value from `parse`, as the value of a field."""
         if isinstance(value, Pairs):
             is_own = field in self._known.maps
             return Pairs((self._field(name, is_own=is_own), self.value(item, name)) for name, item in value)
@@ -110,7 +110,7 @@ class Cleaner:
         return self.text(value, field) if isinstance(value, str) else value
 
     def text(self, text: str, field: str) -> str:
-        """Returns a text of a field cleaned."""
+        """Cleans the text of a field."""
         if not text.strip() or self.is_documented(text):
             return text
         if field in self._known.ids:
@@ -134,7 +134,7 @@ class Cleaner:
         return self._placeholder(text, _shaped)
 
     def moment(self, moment: datetime) -> datetime:
-        """Returns a time shifted as all times of the capture are."""
+        """Returns a time shifted like all times of the capture."""
         return moment + self._shift
 
     def is_documented(self, text: str) -> bool:

@@ -1,12 +1,12 @@
-"""VendorClock: what time it is at the vendor, told by its Date headers and counted on by a clock that never steps."""
+"""VendorClock: the vendor's time, from its Date headers, advanced by the monotonic clock."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-# A Date header has whole seconds and travels; an offset below this is no offset.
+# Offset below which clocks agree: a Date header has whole seconds and takes time to arrive.
 NOISE = timedelta(seconds=5)
-# A date outside these years is no clock that is off but nonsense, and spans counted from it leave the calendar.
+# Years of plausible dates; spans from others leave the calendar.
 _YEARS = range(2000, 2200)
 
 
@@ -14,8 +14,8 @@ class VendorClock:
     """The vendor's time.
 
     Args:
-        now: our own clock, which somebody may step.
-        elapsed: seconds on a clock that never steps.
+        now: our own clock, which may be stepped.
+        elapsed: seconds of the monotonic clock.
     """
 
     def __init__(self, now: Callable[[], datetime], elapsed: Callable[[], float]) -> None:
@@ -25,7 +25,7 @@ class VendorClock:
         self.offset: timedelta | None = None
 
     def hear(self, date: str | None) -> None:
-        """Learns from the Date header of an answer; one that cannot be read teaches nothing."""
+        """Sets the clock by the Date header of an answer, unless unreadable."""
         if date is None:
             return
         try:
@@ -38,7 +38,7 @@ class VendorClock:
         self._told = (told, self._elapsed())
 
     def now(self) -> datetime:
-        """Returns the time at the vendor; ours where no answer told it or the two agree."""
+        """Returns the vendor's time; ours before the first answer or where the two agree."""
         own = self._own_now()
         if self._told is None:
             return own
@@ -47,5 +47,5 @@ class VendorClock:
         return own if abs(vendor - own) < NOISE else vendor
 
     def at(self, elapsed: float) -> datetime:
-        """Returns the time at the vendor when the clock that never steps showed `elapsed`."""
+        """Returns the vendor's time when the monotonic clock showed `elapsed`."""
         return self.now() - timedelta(seconds=self._elapsed() - elapsed)

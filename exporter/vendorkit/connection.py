@@ -23,7 +23,7 @@ MOST_INTERIM_ANSWERS = 16
 _MOST_WAITING = 256 * 1024
 # Seconds between the attempts to connect to several addresses of one name (RFC 8305).
 _NEXT_ADDRESS = 0.25
-# Seconds in which the other side may answer our goodbye.
+# Seconds the other side has to answer our close.
 _GOODBYE = 1.0
 # The first bytes of an answer.
 _BEGINNING = b"HTTP/"
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Keeps what arrived until it is read."""
+        """Buffers what arrived until it is read."""
         self._received += data
         if len(self._received) > _MOST_WAITING and self._transport is not None:
             self._transport.pause_reading()
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notes the end, and why."""
+        """Notes the end and its cause."""
         self._ended, self._broken = True, exc
         self._wake()
 
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
 
         Raises:
             SourceUnreachable: the connection broke.
-            SourceUnintelligible: what comes is no answer, or does not end to begin.
+            SourceUnintelligible: what arrives is not an answer, or never begins one.
             httpx.LocalProtocolError: the request cannot be sent in HTTP/1.1.
         """
         self._stay()
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
                 sent = (sent or b"") + (self._http.send(h11.Data(data=body)) or b"")
             sent = (sent or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         except h11.LocalProtocolError as error:
-            raise httpx.LocalProtocolError("the request fits into no HTTP") from error
+            raise httpx.LocalProtocolError("the request cannot be sent in HTTP") from error
         if self._transport is not None:
             self._transport.write(sent)
         for _ in range(MOST_INTERIM_ANSWERS + 1):
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         return SourceUnintelligible(f"{self.place} does not answer in HTTP/1.1")
 
     async def _read(self) -> bytes:
-        """What has arrived; waits for it. Nothing is the end."""
+        """Waits for data and returns it; empty at the end."""
         while not (self._received or self._ended):
             self._waiter = self._loop.create_future()
             await self._waiter
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def is_usable(self) -> bool:
-        """Returns whether it stands, and nothing came that nobody asked for."""
+        """Returns whether it is open, with no unrequested data."""
         return not (self._ended or self._received or self._transport is None or self._transport.is_closing())
 
     def _stay(self) -> None:
@@ -173,13 +173,13 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def close(self) -> None:
-        """Says goodbye."""
+        """Closes the connection gracefully."""
         self._stay()
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Ends it at once."""
+        """Closes the connection at once."""
         self._stay()
         if self._transport is not None:
             self._transport.abort()
@@ -250,7 +250,7 @@ async def _connected(url: httpx.URL, tls: ssl.SSLContext | None, role: str = "")
 
 
 def proxy_headers(proxy: httpx.URL) -> list[tuple[bytes, bytes]]:
-    """Who we are to a proxy, as its URL says."""
+    """Returns the headers that authenticate us to a proxy, from its URL."""
     if not (proxy.username or proxy.password):
         return []
     login = f"{unquote(proxy.username)}:{unquote(proxy.password)}".encode()

@@ -68,7 +68,7 @@ def urls_of(settings: Settings) -> Iterator[Url]:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Returns whether anybody on the way can read what is sent there."""
+    """Returns whether what is sent there is readable on the way."""
     parsed = httpx.URL(url)
     return parsed.scheme == "http" and not re.fullmatch(r"localhost|127\.[0-9.]+|::1", parsed.host)
 
@@ -219,7 +219,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """A vendor is a value.
 
-    `auth(config, now)` signs requests; `now()` is the vendor's clock, as far as its Date headers told it. `source`
+    `auth(config, now)` signs requests; `now()` is the vendor's clock, by its Date headers. `source`
     makes what is polled. `resolution` is the vendor's finest unit of time. `lookback(config)` is how far before the
     start the first window reaches where the vendor has a setting for it. `endpoints` are the values of the metric
     label. `vocabulary` holds the words that the vendor documents. `requests_per_day(config, load)` forecasts, by

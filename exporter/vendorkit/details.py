@@ -89,7 +89,7 @@ class DetailQueue:
                 entry.due += step
 
     def offer(self, key: str, version: Hashable) -> None:
-        """Says that an alert is listed at this version; it is due when that version was not read yet."""
+        """Offers a listed alert at this version; it is due if that version was not read yet."""
         entry, now = self._entries.get(key), self.now
         if entry is None:
             self._entries[key] = _Entry(version=version, due=now, queued=now, since=now, listed=self._round)
@@ -198,7 +198,7 @@ class Fetched(NamedTuple, Generic[T]):
     waiting: int
 
     def reading(self, endpoint: str, facts: frozenset[Fact] = frozenset(), *, waiting: int | None = None) -> Details:
-        """Returns how the calls went; `waiting` where more wait than were not tried."""
+        """Returns the outcome of the calls; `waiting` where more wait than were not tried."""
         failed = Counter(error.reason for error in self.failed.values())
         return Details(endpoint, facts, len(self.details), failed, self.waiting if waiting is None else waiting)
 
@@ -338,7 +338,7 @@ class Follow(Generic[T]):
         return found.details
 
     def unanswered(self, key: str, error: FetchError) -> None:
-        """Takes an answer for none."""
+        """Treats an answer as missing."""
         del self._asked.details[key]
         self._asked.failed[key] = error
         self._put_off(key, error)
@@ -351,7 +351,7 @@ class Follow(Generic[T]):
             self.queue.tried(key)
 
     def reading(self) -> Details:
-        """Returns how the calls of this poll went."""
+        """Returns the outcome of this poll's calls."""
         waiting = max(self.queue.backlog(), self._asked.waiting)
         return self._asked.reading(self._endpoint, self.facts, waiting=waiting)
 
@@ -367,18 +367,18 @@ class Follow(Generic[T]):
 
 
 class Due:
-    """A moment from which on something is to be done; at once, until it was put off."""
+    """A time from which something is due; at once, until deferred."""
 
     def __init__(self) -> None:
         self._at = datetime.min.replace(tzinfo=UTC)
 
     def is_now(self, now: datetime) -> bool:
-        """Returns whether the moment has come."""
+        """Returns whether it is due."""
         # A vendor's clock that was corrected backwards must not put it off for longer.
         return now >= self._at or self._at - now > ASKED_AGAIN_AFTER
 
     def put_off(self, until: datetime) -> None:
-        """Sets the moment, at most an hour from now."""
+        """Defers it, by at most an hour."""
         self._at = until
 
 
@@ -395,7 +395,7 @@ class OptionalApi:
         return self.is_there or self._again.is_now(now)
 
     def answered(self, now: datetime, *, is_there: bool) -> None:
-        """Notes what the server said; where the call was there until now, it is asked again at once."""
+        """Notes the server's answer; a call that was available until now is tried again at once."""
         is_stray = self.is_there and self.has_answered and not is_there
         self._again.put_off(now if is_stray else now + ASKED_AGAIN_AFTER)
         self.has_answered |= is_there
@@ -403,7 +403,7 @@ class OptionalApi:
 
 
 def hand_over(before: object, after: object) -> None:
-    """Gives a source what another one of the same account remembers between polls.
+    """Hands a source what another of the same account remembers between polls.
 
     Its class names these attributes as `REMEMBERED`.
     """

@@ -1,4 +1,4 @@
-"""unreachable(): where a connection that failed led, and why, as an error for a person."""
+"""unreachable(): describes a failed connection for people: where it led, and why it failed."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import httpx
 
 from exporter.errors import Reason, SourceUnreachable
 
-# How OpenSSL names an answer that is no TLS record.
+# OpenSSL's names for an answer that is not TLS.
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}
 _NO_ROUTE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL}
 _WORDS: dict[type[Exception], str] = {
@@ -65,7 +65,7 @@ def _no_tls(error: ssl.SSLError, place: str) -> SourceUnreachable:
 
 
 def _said(error: OSError, place: str) -> str:
-    """What an error of a socket means; "" for one that says nothing. asyncio joins those of several addresses."""
+    """Returns the meaning of a socket error; "" if it has none. asyncio joins those of several addresses."""
     numbers = [error.errno] if error.errno else list(map(int, re.findall(r"\[Errno (\d+)\]", str(error))))
     if not numbers:
         return ""

@@ -37,7 +37,7 @@ def no_opinion(_status: int, _body: bytes) -> FetchError | None:
 
 
 def no_heed(_headers: Mapping[str, str]) -> FetchError | None:
-    """For a vendor whose headers tell of no errors."""
+    """Ignores headers, for a vendor that reports no errors in them."""
     return None
 
 
@@ -88,7 +88,7 @@ class Http:
         judge: Judge = no_opinion,
         heed: Heed = no_heed,
     ) -> T:
-        """What `read` makes of the body of a 2xx answer.
+        """Sends a request and returns the body of a 2xx answer as `read` converts it.
 
         Transport errors and answers that another attempt may mend (429, 502, 503, 504, and what `judge` or `read`
         raise with `repeat`) are asked again, with exponential back-off and full jitter or after the vendor's
@@ -129,7 +129,7 @@ class Http:
                     raise error
                 return _payload(response, read, judge)
             except httpx.InvalidURL:
-                raise SourceUnintelligible("the vendor's own id or page cursor fits into no URL") from None
+                raise SourceUnintelligible("the vendor's own id or page cursor does not fit into a URL") from None
             except RecursionError:
                 raise SourceUnintelligible("the answer is nested too deep to be the API's") from None
 
@@ -146,7 +146,7 @@ class Http:
             except FetchError as error:
                 if not error.repeat:
                     raise
-                failed.append(error)  # only what fails pays for the machinery of retries
+                failed.append(error)  # only failures pay for the retry machinery
                 answer = await AsyncRetrying(
                     retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.repeat),
                     wait=_pause,
@@ -195,7 +195,7 @@ def _payload(response: httpx.Response, read: Callable[[bytes], T], judge: Judge)
 
 
 def _readable(response: httpx.Response) -> bytes:
-    """Returns the body; raises `too_large` for one of more values than can be read in one go, told by its commas."""
+    """Returns the body; raises `too_large` if its commas show more values than can be read in one go."""
     body = response.content
     if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
         raise SourceUnintelligible(f"an answer of more than {MOST_VALUES} values", reason=Reason.TOO_LARGE)
@@ -218,7 +218,7 @@ def _hear_wait(error: FetchError, response: httpx.Response) -> None:
 
 
 def judged(response: httpx.Response, judge: Judge = no_opinion) -> FetchError:
-    """What an answer that is no success means: the vendor's own word first, else the HTTP status."""
+    """Returns the error of an unsuccessful answer: by the vendor's body first, else by the HTTP status."""
     status = response.status_code
     try:
         error = judge(status, _readable(response)) or by_status(status)
@@ -229,7 +229,7 @@ def judged(response: httpx.Response, judge: Judge = no_opinion) -> FetchError:
 
 
 def by_status(status: int) -> FetchError:
-    """What an HTTP status means where the vendor's body says nothing more."""
+    """Returns the error for an HTTP status whose body says nothing more."""
     said = f"HTTP {status}"
     if 300 <= status < 400:
         return SourceUnintelligible(f"{said}: a redirect, which is not followed")

@@ -29,7 +29,7 @@ class Normalised(NamedTuple, Generic[R]):
 
 
 def normalise_all(kind: Kind, items: Iterable[T], convert: Callable[[T], R | None]) -> Normalised[R]:
-    """Returns every item converted; None means there is nothing to tell of it, ItemRejected costs only that item."""
+    """Returns every item converted; None leaves one out, ItemRejected costs only that item."""
     converted: list[R] = []
     rejected = Rejections()
     for item in items:
@@ -77,7 +77,7 @@ class Rows(Generic[T]):
         self.bare += page.bare
 
     def skip(self, is_old: Callable[[T], bool]) -> None:
-        """Leaves out rows that have a readable id and tell nothing new."""
+        """Leaves out rows that have a readable id and nothing new."""
         new = [item for item in self.items if not is_old(item)]
         self.skipped += len(self.items) - len(new)
         self.items = new
@@ -92,7 +92,7 @@ class Rows(Generic[T]):
             raise SourceUnintelligible("no row of the list has an id that can be read")
 
     def refuse(self, is_refused: Callable[[T], bool], kind: Kind, why: str) -> None:
-        """Takes some of the rows for such as cannot be read."""
+        """Treats some of the rows as unreadable."""
         taken: list[T] = []
         for item in self.items:
             if is_refused(item):

@@ -1,4 +1,4 @@
-"""How a source reaches its vendor: TLS trust, proxy, and the client that signs and guards every request."""
+"""Network: TLS trust, proxy, and the client that signs and guards every request."""
 
 import logging
 import ssl
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # Seconds a connection is kept without a request.
 KEPT_SECONDS = 5.0
 
-# Passwords of proxies: kept, since the log knows to hide secrets for as long as they exist.
+# Passwords of proxies, kept because the log hides secrets only while they exist.
 _passwords: set[Secret] = set()
 
 
@@ -62,7 +62,7 @@ class Trust:
                 self.context.load_verify_locations(self._ca)
         except OSError as error:
             if not self._lost:
-                log.warning("changed certificates cannot be used, those read last stay in use: %s", error)
+                log.warning("changed certificates cannot be used, the previous ones stay in use: %s", error)
             self._lost = True
         else:
             self._seen, self._lost = versions, False
@@ -93,7 +93,7 @@ class Network(httpx.AsyncBaseTransport):
         self._idle: dict[_Server, list[Connection]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Returns the answer as it comes: its head, and its body as it is read."""
+        """Sends a request and returns the answer, with its body as a stream."""
         url = request.url
         server = url.scheme, url.raw_host, url.port
         try:
@@ -113,7 +113,7 @@ class Network(httpx.AsyncBaseTransport):
         return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body, request=request)
 
     def _kept(self, server: "_Server") -> Connection | None:
-        """Returns the connection that was used last, if one stands."""
+        """Returns the most recently used open connection, if any."""
         idle = self._idle.get(server, [])
         while idle:
             connection = idle.pop()
@@ -147,12 +147,12 @@ class Network(httpx.AsyncBaseTransport):
         return await connect(url, tls, proxy, proxy_tls)
 
     def trust(self) -> Trust:
-        """Whom this source trusts; raises OSError or ValueError where a file cannot be used."""
+        """Returns the source's trust; raises OSError or ValueError if a file cannot be used."""
         tls = self._tls
         return _trust(tls.ca_file, tls.cert_file, tls.key_file, tls.insecure_skip_verify)
 
     async def aclose(self) -> None:
-        """Closes the connections that nobody uses."""
+        """Closes idle connections."""
         for idle in self._idle.values():
             while idle:
                 idle.pop().abort()
@@ -203,7 +203,7 @@ def network_for(config: SourceConfig) -> Network:
 
 
 def _blamed(tls: Tls) -> list[str]:
-    """What is wrong with which file. None is cited: a secret may stand where the name of a file belongs."""
+    """Returns each faulty file's key and problem. File names are not quoted: one may be a secret."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     loads: dict[str, tuple[str, Callable[[Path], None]]] = {
         "ca_file": ("holds no certificate in PEM", context.load_verify_locations),
@@ -220,7 +220,7 @@ def _blamed(tls: Tls) -> list[str]:
                 why = what if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
                 problems.append(f"tls.{name}: {why}")
                 if name == "cert_file":
-                    break  # whether the key is of it cannot be told
+                    break  # so the key cannot be checked against it
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Which proxy leads to a destination: the setting, else the proxy environment variables as curl and Go read them."""
+"""The proxy to a destination: the setting, else the proxy environment variables as curl and Go read them."""
 
 import os
 import re
@@ -83,7 +83,7 @@ def _is_excepted(url: httpx.URL, no_proxy: str) -> bool:
 
 
 def _exception_from(entry: str) -> Excepted | None:
-    """What an entry excepts, and at which port if it names one; None for what is neither name, address nor range."""
+    """Returns the exception of an entry and its port, if any; None if it is neither name, address nor range."""
     try:
         return ip_network(_bare(entry), strict=False), None
     except ValueError:

@@ -1,4 +1,4 @@
-"""failure_reason_from(): why a notice failed, told from the vendor's free text by keywords."""
+"""failure_reason_from(): why a notice failed, by keywords in the vendor's free text."""
 
 import re
 

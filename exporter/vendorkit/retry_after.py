@@ -1,4 +1,4 @@
-"""Retry-After: how long a vendor asks us to wait (RFC 9110, section 10.2.3)."""
+"""Retry-After: the wait a vendor asks for (RFC 9110, section 10.2.3)."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime

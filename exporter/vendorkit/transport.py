@@ -1,4 +1,4 @@
-"""What concerns every request on the wire: pacing, counting, total time, size cap, clock. Unseen by vendor folders."""
+"""Transport: pacing, counting, total time, size cap and clock of every request. Unseen by vendor folders."""
 
 import zlib
 from collections.abc import Awaitable, Callable
@@ -14,12 +14,12 @@ from exporter.errors import Reason, SourceUnintelligible, SourceUnreachable
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.failures import place_of, unreachable
 
-# Chunks of an answer that may be of any size; the others have to have so many bytes each.
+# Chunks of an answer that may be of any size; and the mean bytes required of more.
 MOST_SMALL_CHUNKS = 10_000
 LEAST_CHUNK_BYTES = 1024
-# Bytes that are decompressed before everybody else has a turn.
+# Bytes decompressed before other tasks get a turn.
 INFLATED_AT_ONCE = 256 * 1024
-# Chunks that are read before everybody else has a turn.
+# Chunks read before other tasks get a turn.
 CHUNKS_AT_ONCE = 64
 
 
@@ -93,7 +93,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         inflate = None
         if encoding in {"gzip", "x-gzip", "deflate"}:
-            inflate = zlib.decompressobj(wbits=47)  # gzip or zlib, told apart by the header
+            inflate = zlib.decompressobj(wbits=47)  # gzip or zlib, by the header
         elif encoding not in {"", "identity"}:
             raise SourceUnintelligible(f"the answer is encoded as {encoding[:20]!r}, which was not asked for")
         body = bytearray()
@@ -127,7 +127,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=request)
 
     async def _inflate(self, inflate: "zlib._Decompress", chunk: bytes, body: bytearray) -> None:
-        """Adds a compressed chunk to the body, up to just beyond its limit, with a turn for everybody now and then."""
+        """Adds a compressed chunk to the body, up to just beyond its limit, letting other tasks run now and then."""
         while True:
             try:
                 part = inflate.decompress(chunk, min(INFLATED_AT_ONCE, self._max_bytes + 1 - len(body)))
@@ -151,7 +151,7 @@ class NoCookies(httpx.Cookies):
         """Leaves them where they are."""
 
     def set_cookie_header(self, request: httpx.Request) -> None:
-        """There is nothing to send back."""
+        """Sends nothing back."""
 
 
 class Client(httpx.AsyncClient):

@@ -190,7 +190,7 @@ async def test_certificates_that_are_half_replaced_or_lost_leave_those_read_last
         lost = await ask()
 
     assert (whole, half, lost) == (None, None, None)
-    assert len([text for text in caplog.messages if "those read last stay in use" in text]) == 1
+    assert len([text for text in caplog.messages if "the previous ones stay in use" in text]) == 1
 
 
 # Whatever may be asked, by its own scheme and host.

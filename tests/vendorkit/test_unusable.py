@@ -41,7 +41,7 @@ def test_a_date_that_is_no_clock_teaches_nothing(date: str) -> None:
 @pytest.mark.parametrize(
     ("cursor", "status", "body", "why", "reason"),
     [
-        ("x" * 100_000, 200, b"{}", "fits into no URL", Reason.BAD_RESPONSE),
+        ("x" * 100_000, 200, b"{}", "does not fit into a URL", Reason.BAD_RESPONSE),
         ("", 200, b"[" * 100_000, "nested too deep", Reason.BAD_RESPONSE),
         ("", 200, b'["\xff"]', "no valid JSON", Reason.BAD_RESPONSE),
         ("", 500, b'{"a":' * 100_000, "HTTP 500", Reason.SERVER_ERROR),
