@@ -63,7 +63,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked, without host, path and headers."""
+    """A request, without host, path and headers."""
 
     method: str
     query: list[tuple[str, str]]

@@ -48,7 +48,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """What the source costs in a day at today's alerts; the share is of `max_requests_per_second`."""
+    """The requests the source costs a day at today's alerts; the share is of `max_requests_per_second`."""
 
     requests_per_day: float
     by_endpoint: Mapping[str, float]

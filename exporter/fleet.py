@@ -84,7 +84,7 @@ class Watch:
         self.scope = anyio.CancelScope()
 
     def adopt(self, metrics: Metrics, max_records: int) -> None:
-        """Shows its alerts by these settings, and remembers at most so many records, from the next poll on."""
+        """Applies these settings and this limit of remembered records from the next poll on."""
         keeping = _keeping(self.name, load_all()[self.config.vendor], self.config, metrics, max_records)
         if keeping != self._keeping:
             self._keeping = keeping

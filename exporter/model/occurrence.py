@@ -9,7 +9,7 @@ from exporter.model.alert import Severity
 
 
 class What(StrEnum):
-    """What can happen; each has a counter of its own but for severities, which move from gauge to gauge."""
+    """Kinds of occurrences; each has a counter of its own but for severities, which move from gauge to gauge."""
 
     OPENED = "opened"
     CLOSED = "closed"

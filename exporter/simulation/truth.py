@@ -33,7 +33,7 @@ class Truth(msgspec.Struct, kw_only=True):
 
 
 class Since(msgspec.Struct, frozen=True):
-    """What counts: `counted_from` is a stamp of the vendor's clock, `first_success` the true time of the first poll
+    """The start of counting: `counted_from` is a stamp of the vendor's clock, `first_success` the true time of the first poll
     that succeeded; what became visible only after it counts however old it is.
     """
 

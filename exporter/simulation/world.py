@@ -23,7 +23,7 @@ class Form(StrEnum):
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vendor's alerts can do. `failures` are texts as the vendor words them, with the reason they mean; where
+    """The behaviour of a vendor's alerts. `failures` are texts as the vendor words them, with the reason they mean; where
     `backdates` is set, an alert of late data may have ended before the vendor learns of it.
     """
 

@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
     # Between exchanges.
 
     def keep(self, seconds: float) -> bool:
-        """Makes ready for the next exchange, which has to begin within so many seconds; False if there can be none."""
+        """Prepares for another exchange, to begin within `seconds`; returns False if there can be none."""
         if (
             self._http.our_state is not h11.DONE
             or self._http.their_state is not h11.DONE

@@ -210,7 +210,7 @@ class Source(Protocol):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source has to read: alerts open now, and alerts that begin in a day."""
+    """The load of a source: alerts open now, and alerts that begin in a day."""
 
     open: int
     new_per_day: float

@@ -14,7 +14,7 @@ LONGEST_TEXT = 1024
 AHEAD = timedelta(days=1)
 
 _LATEST_S = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
-# Any more digits are nonsense that int() takes long over or refuses; so many a float holds exactly, too.
+# Digits of a plausible number: a float holds them exactly, and int() may be slow with more or refuse them.
 _MOST_DIGITS = 15
 
 

@@ -89,5 +89,5 @@ def _hmac(key: str, text: str) -> str:
 
 
 def auth_for(config: BaiduBlsConfig, now: Callable[[], datetime]) -> BceAuth:
-    """What signs a source's requests."""
+    """Returns the signer of a source's requests."""
     return BceAuth(config.auth, now)

@@ -1,4 +1,4 @@
-"""The two calls of the Log Service's alarm API, and what its codes mean."""
+"""The two calls of the Log Service's alarm API, and the meaning of its codes."""
 
 import re
 from collections.abc import Mapping
@@ -138,7 +138,7 @@ class Client:
         except NoSuchAlarm:
             return None
         if alarm is not None and alarm.id != alarm_id:
-            raise SourceUnintelligible("DescribeAlarmRecord told of another alarm: is `id_parameter` the right one?")
+            raise SourceUnintelligible("DescribeAlarmRecord returned another alarm: is `id_parameter` the right one?")
         if alarm is not None:
             self._id_parameters = (id_parameter,)
         return alarm
@@ -171,7 +171,7 @@ def _alarm_from(body: bytes) -> Alarm | None:
 
 
 def _check(success: Any, code: str) -> None:
-    """Raises what an error inside HTTP 2xx means."""
+    """Raises the error inside an HTTP 2xx answer."""
     if flag(success):
         return
     if success is None:
@@ -208,5 +208,5 @@ def _error_of(code: str) -> FetchError | None:
 
 
 def _shown(code: str) -> str:
-    """Returns a code of the vendor's as far as it can be shown: bounded, and nothing but a word."""
+    """Returns a vendor's code in a form safe to show: a bounded single word."""
     return code if re.fullmatch(r"[A-Za-z0-9_.]{1,60}", code) else "no code"

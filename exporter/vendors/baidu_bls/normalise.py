@@ -19,14 +19,14 @@ from exporter.vendors.baidu_bls.payload import Alarm, AlarmId, Execution, LogSto
 # "DescribeAlarmRecord", TriggerCondition: level.
 SEVERITIES = {"CRITICAL": Severity.CRITICAL, "WARN": Severity.WARNING, "INFO": Severity.INFO}
 
-# "DescribeAlarmRecord", Alarm: state. Openness is told by nothing else: the manual's own example is in state ALERT and
+# "DescribeAlarmRecord", Alarm: state. Nothing else shows openness: the manual's own example is in state ALERT and
 # has an end time and a reason of closing.
 STATES = {"ALERT": None, "OK": CloseReason.RECOVERED, "CLOSED": CloseReason.CLOSED}
 
 # "DescribeAlarmRecord", Notice: methods.
 CHANNELS = {"EMAIL": Channel.EMAIL, "SMS": Channel.SMS, "PHONE": Channel.PHONE}
 
-# What the notice of a run says that came before the alarm: the condition was not met often enough yet.
+# The notice state of a run before the alarm: the condition was not met often enough yet.
 _PENDING = "BLOCK_BY_PENDING_COUNT"
 
 # "ListAlarmExecutions", noticeStates: what held a notice back. Others that begin with BLOCK are `other`.
@@ -56,14 +56,14 @@ _EXECUTION = msgspec.json.Decoder(Execution)
 
 
 def moment_from(value: Any) -> datetime | None:
-    """Returns the moment an ISO 8601 text means, in UTC where it names no zone; None for what is no time."""
+    """Returns the time of an ISO 8601 text, by default in UTC; None if it is not a time."""
     try:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not UTC:
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError):
         return None
-    return moment if moment.year > 1970 else None  # the years 1 and 1970 are how programs write a time never set
+    return moment if moment.year > 1970 else None  # programs write the years 1 and 1970 for a time never set
 
 
 def key_from(alarm: Alarm | AlarmId) -> str:
@@ -123,7 +123,7 @@ def level_of(alarm: Alarm) -> str:
 
 
 class Told(NamedTuple):
-    """What the executions of a record tell.
+    """The contents of a record's executions.
 
     `waiting_since` is the time of the newest execution whose notice has no result yet.
     """
@@ -134,7 +134,7 @@ class Told(NamedTuple):
 
 
 def told_from(alarm: Alarm) -> Told | None:
-    """What a record's executions tell; None where it does not list any, which is not the same as none.
+    """Returns the contents of a record's executions; None if it has no list of them, which is not the same as none.
 
     Raises ItemRejected where they are no list, or one that is too long to be true.
     """
@@ -153,7 +153,7 @@ def told_from(alarm: Alarm) -> Told | None:
 
 
 class _Run(NamedTuple):
-    """An execution with its time, its state in upper case, and what tells it from the alarm's others."""
+    """An execution with its time, its state in upper case, and what distinguishes it from the alarm's others."""
 
     execution: Execution
     at: datetime | None
@@ -185,7 +185,7 @@ def _convergences_from(alarm: Alarm, runs: list[_Run]) -> Iterator[Convergence]:
 
 
 def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
-    """Yields one for each template and way of telling, once the result is there."""
+    """Yields a notice for each template and method, once its result is known."""
     result = _result_of(run)
     if result in _NOT_YET:
         return
@@ -211,7 +211,7 @@ def _notices_from(alarm: Alarm, run: _Run) -> Iterator[Notice]:
 
 
 def _ways_of(execution: Execution) -> dict[str, Channel]:
-    """Returns how people were told, by template and method; a template's callbacks are one way."""
+    """Returns the channels by template and method; a template's callbacks are one channel."""
     ways: dict[str, Channel] = {}
     for template in execution.notices or ():
         name = text(template.id) or text(template.name)
@@ -224,7 +224,7 @@ def _ways_of(execution: Execution) -> dict[str, Channel]:
 
 def _is_waiting(alarm: Alarm, run: _Run) -> bool:
     if run.state == "OK" and isinstance(alarm.policy, Policy) and flag(alarm.policy.recover_without_notice):
-        return False  # nobody is going to be told
+        return False  # nobody will be told
     return _result_of(run) in _NOT_YET
 
 

@@ -1,6 +1,6 @@
 """Alarm records as the Log Service writes them ("ListAlarmRecord", "DescribeAlarmRecord").
 
-Fields that do not tell one record from another may be of any type: an odd one costs only itself.
+Fields that do not identify a record may be of any type: an odd one costs only itself.
 """
 
 from typing import Any, Generic, TypeVar
@@ -47,7 +47,7 @@ class Alarm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class AlarmId(msgspec.Struct, frozen=True, gc=False):
-    """What names an alarm record, whatever the shape of its other fields."""
+    """The id of an alarm record, whatever the shape of its other fields."""
 
     id: Any = None
 

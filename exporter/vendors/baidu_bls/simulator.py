@@ -66,7 +66,7 @@ class Refusal(Exception):
 
 
 class _Run(msgspec.Struct):
-    """One execution of the policy: several attempts to tell at one time are one of its notices."""
+    """One execution of the policy: simultaneous attempts to tell people form one of its notices."""
 
     at: datetime
     state: str
@@ -160,7 +160,7 @@ class BaiduBlsSimulator:
     def truth(self, since: Since) -> Truth:
         """Returns the ledger in executions: each in state ALERT after the one that raised the alarm is a convergence.
 
-        Of an alarm that was removed only counts what its detail still told.
+        Of a removed alarm, only what its detail had shown counts.
         """
         truth = truth_of(self.world, since)
         truth.convergences = 0

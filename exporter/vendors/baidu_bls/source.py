@@ -1,4 +1,4 @@
-"""What one poll of the Log Service asks, in which order."""
+"""One poll of the Log Service: its calls and their order."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
@@ -61,7 +61,7 @@ class BaiduBlsSource:
         )
 
     async def read(self, window: Window) -> AsyncIterator[Reading]:
-        """Yields open alerts; alerts that ended; what the executions of records tell; how their details were read."""
+        """Yields open alerts; alerts that ended; the contents of executions; the outcome of detail calls."""
         self._details.begin(window)
         census = Census[Alarm](window, key_from=key_from, record_from=partial(self._alert_from, window=window))
         heard = _Heard()
@@ -110,7 +110,7 @@ class BaiduBlsSource:
 
         async def page_and_what_moved(number: int) -> Page:
             found = await page(number)
-            if walk.shrank_by(found):  # what left the list let rows move up, unseen, to the page before
+            if walk.shrank_by(found):  # a row that left may have moved others, unseen, to the page before
                 walk.take(await page(number - 1))
             return found
 
@@ -162,14 +162,14 @@ class BaiduBlsSource:
     # Details.
 
     def _plan(self, census: Census[Alarm], heard: "_Heard", window: Window) -> list[str]:
-        """Plans the detail calls of listed records; returns those due that alone can tell the severity of an alert."""
+        """Plans the detail calls of listed records; returns the due ones that alone give an alert's severity."""
         queue = self._details.queue
         counted_from = window.counted_from.replace(microsecond=0)
         unrated: list[str] = []
         for alert, alarm in census.alerts():
             key = alert.key
             told = None
-            with suppress(ItemRejected):  # its detail may tell
+            with suppress(ItemRejected):  # its detail may be readable
                 told = told_from(alarm)
             if told is not None:
                 heard.hear(told)
@@ -232,12 +232,12 @@ class _Heard:
         self._records: list[Record] = []
 
     def hear(self, told: Told) -> None:
-        """Notes what a record's executions tell."""
+        """Adds the contents of a record's executions."""
         self._records += told.records
         self.unreadable.extend(told.rejected)
 
     def told_by(self, alarm: Alarm) -> Told | None:
-        """Notes what the executions of a detail tell, and returns it."""
+        """Adds the contents of a detail's executions, and returns them."""
         told = None
         try:
             told = told_from(alarm)

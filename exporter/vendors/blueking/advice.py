@@ -1,4 +1,4 @@
-"""What a BlueKing operator is advised: remedies in the words of its consoles, and how many requests a day costs."""
+"""Advice for BlueKing operators: remedies in the words of its consoles, and the requests a day costs."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -17,7 +17,7 @@ REMEDIES = {
     "bkapi, and `gateway_stage` is prod or stage",
 }
 
-# A log is read when an alert is new, when it was told of, when it has ended, when that was told of, and once more.
+# Readings of a log: when the alert is new, after its notices, when it has ended, after those notices, and once more.
 _LOGS_PER_ALERT = 5
 
 

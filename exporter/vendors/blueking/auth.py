@@ -1,4 +1,4 @@
-"""Says who asks, in the header X-Bkapi-Authorization, which both routes accept (API Gateway manual, Authorization)."""
+"""The header X-Bkapi-Authorization, which both routes accept (API Gateway manual, Authorization)."""
 
 import json
 from collections.abc import Callable, Generator
@@ -36,5 +36,5 @@ class BluekingAuthorization(httpx.Auth):
 
 
 def auth_for(config: BluekingConfig, _now: Callable[[], datetime]) -> BluekingAuthorization:
-    """What signs the requests of a source."""
+    """Returns the authorization of a source's requests."""
     return BluekingAuthorization(config.auth)

@@ -61,7 +61,7 @@ ACTION_STATES = ("running", "success", "partial_success", "failure", "partial_fa
 
 
 class Part(NamedTuple):
-    """What one list is asked for: a window in epoch seconds, and conditions."""
+    """The question to a list: a window in epoch seconds, and conditions."""
 
     start: int
     end: int
@@ -137,7 +137,7 @@ class Client:
         except SourceUnintelligible as error:
             if error.reason is not Reason.NOT_FOUND:
                 raise
-            # It is missing for every alert, so no other call is worth its while.
+            # It is missing for every alert, so further calls are pointless.
             raise SourceRefused(
                 "this server has no get_event_log: set `operations: false`", reason=Reason.NOT_FOUND
             ) from error
@@ -180,7 +180,7 @@ _LOG = PageDecoder[FlowLog[FlowRow], FlowRow](FlowLog, FlowRow, items_of=lambda 
 
 
 def _page(decoder: PageDecoder[Any, Any], answer: bytes) -> Decoded[Any, Any]:
-    """Returns a page of a list; what is none is judged by its envelope."""
+    """Returns a page of a list; anything else is judged by its envelope."""
     try:
         page, items, rejected, bare = decoder.decode(answer)
     except msgspec.MsgspecError:
@@ -196,7 +196,7 @@ def _counts(answer: bytes) -> CountListing:
 
 
 def _data(answer: bytes) -> bytes:
-    """Returns the `data` of a success; raises what the envelope tells of otherwise."""
+    """Returns the `data` of a success; raises the envelope's error otherwise."""
     envelope = decode_mended(_ENVELOPE, answer)
     if flag(envelope.result):
         return bytes(envelope.data)
@@ -239,7 +239,7 @@ def _heed(headers: Mapping[str, str]) -> FetchError | None:
 
 
 class NoSuchApi(SourceUnintelligible):
-    """The server says by its own code, and not by any page that a proxy may show, that it has no such API."""
+    """The server itself reports, by its own code rather than a proxy's page, that it has no such API."""
 
     reason = Reason.NOT_FOUND
 
@@ -269,7 +269,7 @@ _CODES: dict[int, tuple[str, Callable[[str], FetchError]]] = {
     1306206: ("ESB has no host for this stage", _broken(Reason.SERVER_ERROR)),
     1306207: ("ESB blocks requests to the monitor", _broken(Reason.SERVER_ERROR)),
     1306208: ("the monitor's answer is unknown to ESB", _broken(Reason.SERVER_ERROR)),
-    1306209: ("ESB does not take this method", _broken(Reason.API_ERROR)),
+    1306209: ("ESB does not accept this method", _broken(Reason.API_ERROR)),
     1306401: ("no user named", SourceRefused),
     1306402: ("the user is not permitted", _refused(Reason.PERMISSION)),
     1306403: ("the application was not granted this API", _refused(Reason.PERMISSION)),

@@ -1,4 +1,4 @@
-"""FlowLogs: the flow logs of alerts, each read again when it may have grown, and what their rows tell."""
+"""FlowLogs: reads the flow logs of alerts, each again when it may have grown."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ PATIENCE = timedelta(days=1)
 
 
 class FlowLogs:
-    """Which logs are to be read, and what they tell.
+    """The logs to read, and their contents.
 
     A log grows when its alert changes; when something is done about the alert, which leaves the alert as it is and
     shows in the handling records; and when the server notes something by the way, which shows nowhere else. So it is
@@ -40,7 +40,7 @@ class FlowLogs:
     more some minutes later.
 
     Args:
-        is_told_here: whether a notice that a row tells of is told by nothing else.
+        is_told_here: whether the notice in a row appears nowhere else.
     """
 
     REMEMBERED = ("_follow", "_acted")
@@ -81,7 +81,7 @@ class FlowLogs:
         """Notes when something was last done about an alert; of notices only their beginning is in its log."""
         for row in actions:
             if row.signal == "collect":
-                continue  # it names all alerts of a storm, and tells their logs nothing
+                continue  # it names all alerts of a storm, and is in none of their logs
             stamps = [row.create_time] if row.action_plugin_type == "notice" else [row.create_time, row.end_time]
             newest = max(map(seconds_of, stamps))
             for alert in row.alert_id if isinstance(row.alert_id, list) else [row.alert_id]:
@@ -141,7 +141,7 @@ class FlowLogs:
         return [record for each in records for record in each], rejected, is_settled
 
     def reading(self, facts: frozenset[Fact]) -> Details:
-        """Returns how asking for the logs went in this poll; `facts` are those that nothing else feeds."""
+        """Returns the outcome of this poll's log calls; `facts` are those that nothing else feeds."""
         self._follow.facts = facts
         return self._follow.reading()
 

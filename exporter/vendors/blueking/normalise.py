@@ -48,7 +48,7 @@ OPERATIONS = {
     ).split()
 }
 NOTICE_ROWS = {"ANOMALY_NOTICE", "RECOVERY_NOTICE"}
-# get_event_log, field `status`: whether the row tells of a failure. Servers since 2022 write SUCCESS only.
+# get_event_log, field `status`: whether the row is a failure. Servers since 2022 write SUCCESS only.
 ROW_STATES = {"SUCCESS": False, "RUNNING": False, "SHIELDED": False, "FAILED": True, "PARTIAL_SUCCESS": True}
 
 # Seconds that no alert lasts.
@@ -104,7 +104,7 @@ def totals_from(buckets: Iterable[Bucket], config: BluekingConfig) -> Counter[Se
 
 
 def alert_reader(config: BluekingConfig) -> Callable[[AlertRow], Alert]:
-    """What turns the rows of search_alert into alerts; it raises ItemRejected for a row without id or with odd times.
+    """Returns a converter of search_alert rows to alerts; it raises ItemRejected without an id or with odd times.
 
     A state that is in no table leaves the alert open: it was not said to be over.
     """
@@ -205,7 +205,7 @@ def is_unfinished(row: FlowRow) -> bool:
 
 
 def operation_from(alert_key: str, row: FlowRow, zone: tzinfo) -> Operation:
-    """Returns the operation a flow row tells of; raises ItemRejected for a row without kind or time.
+    """Returns the operation of a flow row; raises ItemRejected for a row without kind or time.
 
     Rows have no id: the alert, the kind, the time and the message are what makes a row that one.
     """

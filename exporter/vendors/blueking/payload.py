@@ -12,7 +12,7 @@ NULL = msgspec.Raw(b"null")
 
 
 class Envelope(msgspec.Struct):
-    """What every answer is wrapped in. `result` decides; `code` is 200, 0, a string, null or absent."""
+    """The envelope of every answer. `result` decides; `code` is 200, 0, a string, null or absent."""
 
     result: Any = None
     code: Any = None
@@ -21,7 +21,7 @@ class Envelope(msgspec.Struct):
 
 
 class Listing(msgspec.Struct, kw_only=True):
-    """What both lists say about themselves; the last two fields exist on servers of 2026-07 and later."""
+    """The fields both lists share; the last two fields exist on servers of 2026-07 and later."""
 
     total: Scalar = None
     total_relation: Scalar = None
@@ -95,7 +95,7 @@ class AlertRow(msgspec.Struct, gc=False):
 
 
 class RowId(msgspec.Struct, gc=False):
-    """What names an alert or a handling record, whatever the shape of its other fields."""
+    """The id of an alert or a handling record, whatever the shape of its other fields."""
 
     id: Any = None
 

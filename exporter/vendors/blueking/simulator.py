@@ -372,7 +372,7 @@ class BluekingSimulator:
                     continue
                 for row in self._records_of(incident, tell):
                     fields = {name: str(row[name]) for name in ("action_plugin_type", "parent_action_id")}
-                    # Parents stay hidden, and so do summaries from who asks for them.
+                    # Parents are hidden, and summaries from queries for parents.
                     hidden = row["signal"] == "collect" if of_parents else row["is_parent_action"]
                     if not hidden and row["status"] in states and _fits(fields, conditions):
                         found.append(row)
@@ -628,7 +628,7 @@ def _businesses(parameters: Mapping[str, Any]) -> set[int] | None:
 
 
 class Condition(NamedTuple):
-    """What a field has to be: one of these values, none of them, or a number above or below them."""
+    """A condition on a field: one of these values, none of them, or a number above or below them."""
 
     key: str
     method: str

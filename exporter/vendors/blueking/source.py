@@ -63,7 +63,7 @@ class BluekingSource:
     """One BlueKing Monitor, ready to be read.
 
     What it remembers between polls saves calls: which logs were read, and how far back notices had no result yet. And
-    it keeps apart, of a server that has search_action only sometimes, which notices its logs told of.
+    for a server that has search_action only at times, it separates the notices found in its logs.
     """
 
     REMEMBERED = ("_logs", "_actions", "_unasked_since", "_unfinished_since", "_rows_tell_until", "_last_told_by_row")
@@ -76,9 +76,9 @@ class BluekingSource:
         self._logs = FlowLogs(config, http, self._client, self._is_told_by_row)
         self._reads_logs = config.operations and config.api is Api.ESB
         self._actions = OptionalApi()
-        self._unasked_since: int | None = None  # what happened since, search_action was not there to tell
+        self._unasked_since: int | None = None  # start of the time when search_action was not available
         self._unfinished_since: int | None = None
-        # Up to this second flow rows tell of notices, later ones search_action does; None until it answered once.
+        # Up to this second notices come from flow rows, later from search_action; None until it answered once.
         self._rows_tell_until: int | None = None
         self._last_told_by_row = -1
 
@@ -235,7 +235,7 @@ class BluekingSource:
             return Rows(), {error.reason: 1}
 
     def _is_told_by_row(self, notice: Notice) -> bool:
-        """Returns whether a flow row tells of a notice, and search_action does not."""
+        """Returns whether a notice comes from a flow row, and not from search_action."""
         at = _seconds(notice.at) if notice.at else 0
         if self._rows_tell_until is not None or self._actions.is_there:
             return at <= (self._rows_tell_until or -1)
@@ -341,7 +341,7 @@ class _Walk(Generic[Row]):
         self._ids.update(ids)
         self._nameless += rows_here - len(ids)
         self._largest = max(self._largest, total)
-        # The last page is told by the total, not by its size: the server may serve fewer rows than asked for.
+        # The total shows the last page, not its size: the server may serve fewer rows than asked for.
         if self._different >= total or (len(self.rows) >= total and not rows_here):
             self.is_over = True
             self.shrank = len(self.rows) < self._largest
@@ -354,7 +354,7 @@ class _Walk(Generic[Row]):
 
 
 def _newest(rows: Sequence[ActionRow]) -> dict[str, ActionRow]:
-    """Returns the records by id, the newest where two tell of the same."""
+    """Returns the records by id, the newest where two have the same."""
     newest: dict[str, ActionRow] = {}
     for row in rows:
         held = newest.get(key := text(row.id))

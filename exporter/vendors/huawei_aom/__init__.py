@@ -1,4 +1,4 @@
-"""Huawei Cloud AOM (Application Operations Management): events and alarms, API v2, and how people were told of them."""
+"""Huawei Cloud AOM (Application Operations Management): events and alarms, API v2, and their notices."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""How requests prove who asks: signed with an access key, or with a token, given or fetched from IAM."""
+"""Authentication of requests: signed with an access key, or with a token, given or fetched from IAM."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ USED_LIFE = 0.8
 
 
 def auth_for(config: HuaweiAomConfig, now: Callable[[], datetime]) -> httpx.Auth:
-    """What signs this source's requests; `now` is the vendor's clock."""
+    """Returns the signer of this source's requests; `now` is the vendor's clock."""
     match config.auth:
         case AkSk() as credentials:
             return AkSkAuth(credentials, config.project_id, now)
@@ -87,7 +87,7 @@ def authorization_for(request: httpx.Request, *, access_key: str, secret_key: st
 
 
 def canonical_request(request: httpx.Request, signed: Mapping[str, str]) -> str:
-    """What is signed; the path ends in a slash here, whether it does on the wire or not."""
+    """Returns the text to sign; its path ends in a slash, whether the one on the wire does or not."""
     path = quote(request.url.path, safe="/")
     pairs = sorted(parse_qsl(request.url.query.decode("ascii"), keep_blank_values=True))
     return "\n".join(
@@ -104,7 +104,7 @@ def canonical_request(request: httpx.Request, signed: Mapping[str, str]) -> str:
 
 
 class TokenAuth(httpx.Auth):
-    """Sends a token that somebody else renews."""
+    """Sends a token that something else renews."""
 
     def __init__(self, credentials: Token) -> None:
         self._token = credentials.token
@@ -175,7 +175,7 @@ class PasswordAuth(httpx.Auth):
         )
 
     def _token_from(self, response: httpx.Response) -> tuple[Secret, datetime]:
-        """Returns the token, and when to fetch the next; its life is told by IAM's own clock."""
+        """Returns the token, and when to fetch the next; its life is by IAM's own clock."""
         if not response.is_success:
             error = judged(response, judge)
             raise error.saying(f"IAM: {error}") from None
@@ -186,7 +186,7 @@ class PasswordAuth(httpx.Auth):
 
 
 def _life_from(body: bytes) -> timedelta:
-    """Returns how long a token lives; what the manual promises where the answer does not say."""
+    """Returns the life of a token; by default what the manual promises."""
     try:
         span = msgspec.json.decode(body, type=_TokenBody).token
         issued, expires = moment_from_text(span.issued_at, "issued_at"), moment_from_text(span.expires_at, "expires_at")

@@ -1,4 +1,4 @@
-"""One method per API call; what AOM's and its gateway's errors mean."""
+"""One method per API call; the meaning of AOM's and its gateway's errors."""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class EventPage(NamedTuple):
 
 
 class NoNotifiedHistories(SourceRefused):
-    """The gateway knows no ListNotifiedHistories in this region: no call is worth its while."""
+    """The gateway knows no ListNotifiedHistories in this region: every call is pointless."""
 
     reason = Reason.NOT_FOUND
 
@@ -104,7 +104,7 @@ class Client:
         )
 
     async def notified_histories(self, event_sn: str) -> Decoded[object, payload.NotifiedHistory]:
-        """Returns how people were told of one alarm; raises NoNotifiedHistories where there is no such API."""
+        """Returns the notices of one alarm; raises NoNotifiedHistories if there is no such API."""
         return await self._http.ask(
             "list_notified_histories",
             "GET",
@@ -144,7 +144,7 @@ _HISTORIES: PageDecoder[object, payload.NotifiedHistory] = PageDecoder(
 
 
 def _histories_from(answer: bytes) -> Decoded[object, payload.NotifiedHistory]:
-    """Returns how people were told; older deployments answer with the one history alone, and not with a list of it."""
+    """Returns the notices; older deployments answer with the single history instead of a list."""
     try:
         decode_mended(_OLDER, answer)
     except msgspec.ValidationError:

@@ -1,4 +1,4 @@
-"""AOM's records in our words: alarms, events, and who was told."""
+"""AOM's records in our words: alarms, events and notices."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -81,7 +81,7 @@ def totals_from(series: Iterable[payload.Series], severities: Mapping[str, Sever
 def alert_reader(
     severities: Mapping[str, Severity], now: datetime, open_alerts: Mapping[str, Alert] = MappingProxyType({})
 ) -> Callable[[payload.EventRecord], Alert | None]:
-    """Returns what turns a record into an alert, and one that is an event into None.
+    """Returns a converter of records to alerts, and of events to None.
 
     Args:
         severities: by the vendor's level in upper case.
@@ -160,7 +160,7 @@ def key_from(record: payload.EventRecord | payload.EventId) -> str:
 
 
 def _ending(started_at: datetime | None, ended_at: datetime, timeout: Scalar) -> CloseReason:
-    """Nothing marks an alarm that was cleared by its own timeout, but that it lived so long."""
+    """Returns how an alarm ended; only its age shows that it was cleared by its own timeout."""
     life = timedelta(0)
     with suppress(ItemRejected):
         life = timedelta(milliseconds=whole_number(timeout, "timeout") or 0)
@@ -195,7 +195,7 @@ def notices_from(event_sn: str, notification: payload.Notification) -> list[Noti
 
 
 def _sent_at(value: Scalar) -> datetime | None:
-    """`sent_time` in milliseconds; older deployments write seconds, in at most ten digits."""
+    """Returns the time of `sent_time`, in milliseconds, or on older deployments in seconds of at most ten digits."""
     digits = text(value)
     return moment_from_ms(f"{digits}000" if is_digits(digits) and len(digits) <= 10 else value, "sent_time")
 
@@ -204,7 +204,7 @@ _SMN_BODY = msgspec.json.Decoder(payload.SmnBody)
 
 
 def _why(code: str, body: str) -> str:
-    """SMN's own message, and its status where that says more than refused."""
+    """Returns SMN's own message, and its status if that says more than refused."""
     with suppress(msgspec.DecodeError):  # it may be plain text, too, or nothing
         body = text(_SMN_BODY.decode(body).message)
     return f"{body} {code}" if code.startswith("5") else body

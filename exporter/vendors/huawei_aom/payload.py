@@ -33,7 +33,7 @@ class EventRecord(msgspec.Struct, gc=False):
 
 
 class EventId(msgspec.Struct, gc=False):
-    """What names an alarm or an event, whatever the shape of its other fields."""
+    """The id of an alarm or an event, whatever the shape of its other fields."""
 
     id: Any = None
     event_sn: Any = None
@@ -82,20 +82,20 @@ class SmnChannel(msgspec.Struct):
 
 
 class Notification(msgspec.Struct):
-    """What one action rule did (Notifications)."""
+    """The actions of one action rule (Notifications)."""
 
     action_rule: Scalar = None
     smn_channel: SmnChannel | None = None
 
 
 class NotifiedHistory(msgspec.Struct):
-    """What was done for one alarm (NotifiedHistoriesResult)."""
+    """The actions for one alarm (NotifiedHistoriesResult)."""
 
     notifications: list[Notification] | None = None
 
 
 class OlderNotifiedHistory(msgspec.Struct):
-    """The answer of ListNotifiedHistories before SDK 3.1.75, which is what the list holds today: told by this field."""
+    """The answer of ListNotifiedHistories before SDK 3.1.75: the list's content today, recognised by this field."""
 
     notifications: msgspec.Raw
 
@@ -107,7 +107,7 @@ class NotifiedHistoryList(msgspec.Struct, Generic[T]):
 
 
 class SmnBody(msgspec.Struct):
-    """What SMN answered; `message` stands in errors only."""
+    """The answer of SMN; `message` is in errors only."""
 
     message: Scalar = None
 

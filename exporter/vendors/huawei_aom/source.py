@@ -1,4 +1,4 @@
-"""One poll of AOM: the alarms open now, those that ended, the events, and who was told of new alarms."""
+"""One poll of AOM: the alarms open now, those that ended, the events, and the notices of new alarms."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -89,7 +89,7 @@ class HuaweiAomSource:
                 yield reading
 
     def _supplied(self) -> Supplied:
-        """Returns notices unless the server says that it cannot tell them; events where they are wanted."""
+        """Returns notices unless the server lacks their API; events where they are wanted."""
         notices = self._config.notices and self._histories.is_there
         wanted = {Fact.NOTICES: notices, Fact.EVENTS: self._config.events}
         return Supplied(frozenset(fact for fact, supplied in wanted.items() if supplied))
@@ -172,7 +172,7 @@ class HuaweiAomSource:
         return _minutes(min(window.end - start + self._config.interval, LONGEST_WINDOW))
 
     def _reach(self, missing: Iterable[Alert], window: Window) -> int:
-        """Returns how many minutes back the missing alarms began; the whole open window where that cannot be told."""
+        """Returns how many minutes back the missing alarms began; the whole open window if unknown."""
         whole = window.end - self._config.open_window
         starts = [alert.started_at for alert in missing]
         oldest = min(start if start and start < window.end else whole for start in starts)
@@ -202,7 +202,7 @@ class HuaweiAomSource:
         try:
             answers = await self._details.read()
         except NoNotifiedHistories:
-            # The alarms wait: once the server can be asked, it tells what became of their notices meanwhile.
+            # The alarms wait: once the server has the API, it returns their notices since.
             self._histories.answered(window.end, is_there=False)
             yield self._supplied()
             yield Details(_HISTORIES)

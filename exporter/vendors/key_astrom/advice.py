@@ -1,4 +1,4 @@
-"""What a Key-ASTROM operator is advised: remedies in the words of the console, and how many requests a day costs."""
+"""Advice for Key-ASTROM operators: remedies in the words of the console, and the requests a day costs."""
 
 from collections.abc import Mapping
 from math import ceil

@@ -22,5 +22,5 @@ class ApiToken(httpx.Auth):
 
 
 def auth_for(config: KeyAstromConfig, _now: Callable[[], datetime]) -> httpx.Auth:
-    """What signs the requests of one source."""
+    """Returns the authorization of a source's requests."""
     return ApiToken(config.auth.api_token)

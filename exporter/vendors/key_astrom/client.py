@@ -1,4 +1,4 @@
-"""One method per list of the API, each a complete walk; what the API's errors mean."""
+"""One method per list of the API, each a complete walk; the meaning of the API's errors."""
 
 import re
 from collections.abc import Mapping
@@ -119,7 +119,7 @@ _ENVELOPE = msgspec.json.Decoder(payload.ErrorEnvelope | list[payload.ErrorEnvel
 
 
 def judge(scope: str, cursor: str | None, status: int, body: bytes) -> FetchError | None:
-    """What a status means here. Of the server's text only the names of refused parameters are repeated."""
+    """Returns the error of a status. Of the server's text only the names of refused parameters are repeated."""
     match status:
         case 400 | 404 | 410 if cursor:
             return CursorRefused(f"HTTP {status}: the server refused its own page cursor, twice")

@@ -23,7 +23,7 @@ SEVERITIES = {
     "INFO": Severity.INFO,
 }
 
-# Used where the server does not tell: a token without the right, an older server, a type it lists without a level.
+# Used where the server does not say: a token without the right, an older server, a type it lists without a level.
 # First the names of API v2 ("Event types API v2"), then the older ones of API v1 and the interface ("Event
 # categories" and its pages), which still turn up in events. The manual gives a level for about half of them; the
 # others follow from their siblings.
@@ -97,12 +97,12 @@ LABELS = LabelSets(
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
-# What events of a type are: alerts of this severity, or, with None, no alerts. Types not in it are unknown.
+# Meanings of event types: alerts of this severity, or, with None, no alerts. Missing types are unknown.
 Meanings = Mapping[str, Severity | None]
 
 
 def meanings_from(told: Iterable[payload.EventType], severities: Mapping[str, Severity]) -> Meanings:
-    """What types mean: by the level the server told, else by the table; a level nobody knows leaves its type unknown.
+    """Returns the meanings of types: by the server's level, else by the table; an unknown level leaves a type unknown.
 
     Events of INFO level are no alerts, unless the operator gave that level another severity.
     """

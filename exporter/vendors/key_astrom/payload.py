@@ -35,7 +35,7 @@ class Event(msgspec.Struct, gc=False, rename="camel"):
 
 
 class EventId(msgspec.Struct, gc=False, rename="camel"):
-    """What names an event and its type, whatever the shape of its other fields."""
+    """The ids of an event and its type, whatever the shape of its other fields."""
 
     event_id: Any = None
     event_type: Any = None
@@ -62,7 +62,7 @@ class Problem(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Page(msgspec.Struct, kw_only=True, rename="camel"):
-    """What all lists share. `totalCount` is the one field that is always there: without it, this is another answer."""
+    """The fields all lists share. `totalCount` is always there: without it, this is another answer."""
 
     total_count: int | float | str
     next_cursor: str | None = msgspec.field(name="nextPageKey", default=None)

@@ -1,4 +1,4 @@
-"""Answers as Key-ASTROM would: events, event types and problems, told from the simulated world."""
+"""Answers as Key-ASTROM would: events, event types and problems, from the simulated world."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ TRAITS = Traits(
 
 ENVIRONMENT = "3f8b1c52-9d0e-4a67-8b21-5c7e90d4a1f6"
 
-# Types and the levels GET eventTypes tells of them.
+# Types and their levels in GET eventTypes.
 _ALERT_TYPES: Mapping[Severity, Sequence[tuple[str, str]]] = {
     Severity.CRITICAL: (("OSI_UNEXPECTEDLY_UNAVAILABLE", "AVAILABILITY"), ("SYNTHETIC_GLOBAL_OUTAGE", "AVAILABILITY")),
     Severity.MAJOR: (("SERVICE_ERROR_RATE_INCREASED", "ERROR"), ("HOST_LOG_ERROR", "ERROR")),
@@ -35,7 +35,7 @@ _ALERT_TYPES: Mapping[Severity, Sequence[tuple[str, str]]] = {
 }
 _EVENT_TYPES = (("PROCESS_RESTART", "INFO"), ("CUSTOM_DEPLOYMENT", "INFO"), ("CUSTOM_INFO", "INFO"))
 _LEVELS = dict([*(pair for pairs in _ALERT_TYPES.values() for pair in pairs), *_EVENT_TYPES])
-# A reported event stays open until its sender has been silent for so long; others of INFO level last no time.
+# Silence of its sender after which a reported event closes; other events of INFO level have no duration.
 _INFO_TIMEOUT = timedelta(minutes=15)
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -64,7 +64,7 @@ def _violation(path: str, why: str) -> Refusal:
 
 
 class _Walk(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cursor holds: the question of page 1, its times made absolute, and the sort key of the last row."""
+    """The content of a cursor: the question of page 1, its times made absolute, and the sort key of the last row."""
 
     listing: str
     size: int
@@ -419,7 +419,7 @@ def _raises_no_problem(incident: Incident) -> bool:
 
 
 def _is_frequent(incident: Incident) -> bool:
-    """Returns whether the same went wrong so often that it raises no problem any more."""
+    """Returns whether it is frequent, and so no longer raises a problem."""
     return incident.number % 13 == 6
 
 

@@ -1,4 +1,4 @@
-"""What one poll of Key-ASTROM asks, in which order."""
+"""One poll of Key-ASTROM: its calls and their order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -109,7 +109,7 @@ class KeyAstromSource:
             yield self._supplied()
 
     def _supplied(self) -> Supplied:
-        """Suppression and events always; convergences where problems are read and the server has them."""
+        """Returns suppression and events always; convergences if problems are read and the server has them."""
         has_problems = self._config.problems and self._problems.is_there
         return Supplied(_ALWAYS | (_FED_BY_PROBLEMS if has_problems else frozenset()))
 
@@ -122,7 +122,7 @@ class KeyAstromSource:
         return past
 
     async def _learn_types(self, window: Window) -> Details:
-        """Asks what types mean, now and then; where that fails, what was known before must do."""
+        """Asks for the meanings of types now and then; after a failure, the previous ones stay in use."""
         if not self._types.is_now(window.end):
             return Details("event_types")
         self._types.put_off(window.end + _TYPES_RETRIED_AFTER)
