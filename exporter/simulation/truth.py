@@ -33,8 +33,8 @@ class Truth(msgspec.Struct, kw_only=True):
 
 
 class Since(msgspec.Struct, frozen=True):
-    """The start of counting: `counted_from` is a stamp of the vendor's clock, `first_success` the true time of the first poll
-    that succeeded; what became visible only after it counts however old it is.
+    """The start of counting: `counted_from` is a stamp of the vendor's clock, `first_success` the true time of the
+    first successful poll; what became visible only after it counts however old it is.
     """
 
     counted_from: datetime

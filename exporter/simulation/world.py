@@ -23,8 +23,8 @@ class Form(StrEnum):
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
-    """The behaviour of a vendor's alerts. `failures` are texts as the vendor words them, with the reason they mean; where
-    `backdates` is set, an alert of late data may have ended before the vendor learns of it.
+    """The behaviour of a vendor's alerts. `failures` are texts as the vendor words them, with the reason they mean;
+    where `backdates` is set, an alert of late data may have ended before the vendor learns of it.
     """
 
     severities: Sequence[Severity]
