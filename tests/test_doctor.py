@@ -64,7 +64,7 @@ async def test_a_source_that_is_well_passes_every_step_and_has_a_forecast(vendor
     assert found.forecast.share_of_limit > 0
 
 
-@pytest.mark.parametrize("vendor", ["blueking", "baidu_bls", "huawei_aom"])
+@pytest.mark.parametrize("vendor", VENDORS)
 async def test_lists_of_many_pages_are_no_failure_and_the_forecast_has_all_that_is_open(vendor: str) -> None:
     patient = Patient(vendor)
     for _ in range(2500):
@@ -78,7 +78,8 @@ async def test_lists_of_many_pages_are_no_failure_and_the_forecast_has_all_that_
     assert found.forecast is not None
     [listed, *_] = [count for endpoint, count in found.forecast.by_endpoint.items() if endpoint == LIST[vendor]]
     assert listed >= 3 * 1440
-    assert sum(patient.site.calls.values()) <= 12
+    # Key-ASTROM counts each type by itself.
+    assert sum(patient.site.calls.values()) <= (20 if vendor == "key_astrom" else 12)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

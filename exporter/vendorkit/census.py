@@ -108,20 +108,20 @@ class Census(Generic[Row]):
         endpoint: str,
         open_by_severity: Mapping[Severity, int] | None,
         *,
-        selects_by_start: bool = False,
+        moves_on: bool = True,
     ) -> None:
         """Notes that a list of open alerts goes on beyond what was read of it: nothing is missing from it.
 
         Args:
             open_by_severity: the vendor's own totals; without them nothing is known, which is `truncated`.
-            selects_by_start: whether an alert that was not read will, when it ends, be listed by its start: windows
-                then have to reach back as far as this one.
+            moves_on: whether later windows will show what was not read, at the latest when it ends; else they have to
+                reach back as far as this one.
         """
         if open_by_severity is None:
             raise SourceUnintelligible(
                 "the list is longer than can be read, and the vendor does not count it", reason=Reason.TRUNCATED
             )
-        self._cut = Truncated(endpoint, open_by_severity, moves_on=not selects_by_start)
+        self._cut = Truncated(endpoint, open_by_severity, moves_on=moves_on)
 
     def cut_ended(self, endpoint: str) -> None:
         """Notes that a list of what ended goes on beyond what was read: how many are open, only those listed tell."""

@@ -66,7 +66,8 @@ class HuaweiAomSource:
             self._alarms("active_alert", self._open_minutes, self._http.has_time_for_open), is_open=True
         )
         if active.is_cut:
-            census.cut("list_events", await self._totals(), selects_by_start=True)
+            # If a list goes by the start of its alarms, one that was not read is not in a later window when it ends.
+            census.cut("list_events", await self._totals(), moves_on=False)
         failure: FetchError | None = None
         try:
             await self._ended(census, window)

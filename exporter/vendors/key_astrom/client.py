@@ -9,8 +9,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.errors import FetchError, Reason, SourceBroken, SourceRefused
+from exporter.errors import FetchError, ItemRejected, Reason, SourceBroken, SourceRefused, SourceUnintelligible
 from exporter.model.records import Kind
+from exporter.vendorkit.fields import whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, PageDecoder
 from exporter.vendors.key_astrom import payload
@@ -85,6 +86,14 @@ class Client:
         """Returns the events that were active within this past span and match the selector."""
         criteria = {"eventSelector": selector} if selector else {}
         return await self._page(_EVENTS, size, cursor, {"from": _ago(past), **criteria, **self._entity_selector})
+
+    async def count_events(self, *, past: timedelta, selector: str) -> int:
+        """Returns how many events were active within this past span and match the selector."""
+        page = await self.events(1, None, past=past, selector=selector)
+        try:
+            return whole_number(page.page.total_count, "totalCount") or 0
+        except ItemRejected as error:
+            raise SourceUnintelligible(str(error)) from None
 
     async def event_types(self, size: int, cursor: str | None) -> Decoded[payload.Page, payload.EventType]:
         """Returns the types of events that this environment knows."""

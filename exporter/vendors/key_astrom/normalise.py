@@ -106,9 +106,10 @@ def meanings_from(told: Iterable[payload.EventType], severities: Mapping[str, Se
 
     Events of INFO level are no alerts, unless the operator gave that level another severity.
     """
-    levels = LEVELS | {
+    current = {
         name: level for kind in told if (name := short(kind.type)) and (level := text(kind.severity_level).upper())
     }
+    levels = current | LEVELS | current  # those that the server knows come first
     return {
         name: None if level == "INFO" and severity is Severity.INFO else severity
         for name, level in levels.items()

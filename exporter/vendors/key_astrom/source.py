@@ -1,5 +1,7 @@
 """One poll of Key-ASTROM: its calls and their order."""
 
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -7,15 +9,16 @@ from functools import partial
 from typing import TypeVar
 
 from exporter.errors import FetchError, ItemRejected, Reason, SourceUnintelligible
+from exporter.model.alert import Alert, Severity
 from exporter.model.facts import Fact
 from exporter.model.reading import Details, Happened, Reading, Supplied, Window
 from exporter.vendorkit.census import Census
 from exporter.vendorkit.contract import severities_from
 from exporter.vendorkit.details import ASKED_AGAIN_AFTER, Due, OptionalApi, fetch_details
-from exporter.vendorkit.fields import text, whole_number
+from exporter.vendorkit.fields import short, text, whole_number
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Decoded, Rows
-from exporter.vendorkit.paging import follow_cursors
+from exporter.vendorkit.paging import ListTooLong, follow_cursors
 from exporter.vendors.key_astrom import payload
 from exporter.vendors.key_astrom.client import Client, CursorRefused, PageSizeRefused
 from exporter.vendors.key_astrom.config import KeyAstromConfig
@@ -51,6 +54,15 @@ _ALWAYS = frozenset({Fact.SUPPRESSED, Fact.EVENTS})
 _FED_BY_PROBLEMS = frozenset({Fact.CONVERGENCES})
 
 
+HasTime = Callable[[], bool]
+_IS_OPEN = 'status("OPEN")'
+_SELECTED_TYPE = re.compile(r'\beventType\(\s*"?([^")]*)')
+
+
+def _always() -> bool:
+    return True
+
+
 class KeyAstromSource:
     """One environment.
 
@@ -81,16 +93,26 @@ class KeyAstromSource:
             is_other=lambda event: is_information(event, self._meanings),
         )
         past = self._past(window)
-        census.saw(await self._events(self._config.open_window, self._selector('status("OPEN")')), is_open=True)
-        recent = await self._events(past, self._config.event_selector)
+        open_now = self._selector(_IS_OPEN)
+        # Less time than for other vendors' lists: what it does not show takes a call for each type.
+        listed = await self._events(self._config.open_window, open_now, self._http.has_time)
+        census.saw(listed, is_open=True)
+        recently = self._config.event_selector
+        if listed.is_cut:
+            # Among what was not read may be events of INFO level, which no list shows by the time of their end.
+            census.cut("events", await self._totals(listed, window.open_alerts.values()), moves_on=False)
+            recently = self._selector('status("CLOSED")')  # the second list need not show all that is open again
+        recent = await self._events(past, recently, self._http.has_time_for_ended)
         # The second list shows what ended or happened, and of what is open only what slipped through the first.
         recent.skip(lambda row: row.status == "OPEN" and census.is_listed(text(row.event_id)))
         census.saw(recent, is_open=False)
+        if recent.is_cut:
+            census.cut_ended("events")
 
         batches = self._batches(census.missing)
         found = await fetch_details(
             list(batches),
-            lambda selector: self._events(self._config.open_window, selector),
+            self._looked_up,
             limit=self._config.max_detail_requests,
             concurrency=1,  # the server has a small pool of threads for its API; walks in parallel are refused
             until=self._http.details_until,
@@ -135,6 +157,8 @@ class KeyAstromSource:
                 return Details("event_types", failed={error.reason: 1})
         else:
             self._meanings = meanings_from(types.items, self._severities)
+            if types.is_cut:
+                return Details("event_types", failed={Reason.TRUNCATED: 1})
         self._types.put_off(window.end + ASKED_AGAIN_AFTER)
         return Details("event_types", answered=1)
 
@@ -143,7 +167,9 @@ class KeyAstromSource:
         start = min(window.start, self._problems_missed_since or window.start)
         past = self._past(window) + (window.start - start) + _PROBLEM_GROWS_FOR
         try:
-            problems = await self._walk("problems", partial(self._client.problems, past=past))
+            problems = await self._walk(
+                "problems", partial(self._client.problems, past=past), self._http.has_time_for_ended
+            )
         except FetchError as error:
             if _concerns_all(error):
                 raise
@@ -154,24 +180,61 @@ class KeyAstromSource:
             self._problems_missed_since = start
             return [Details("problems", _FED_BY_PROBLEMS, failed={error.reason: 1})]
         self._problems.answered(window.end, is_there=True)
-        self._problems_missed_since = None
+        self._problems_missed_since = start if problems.is_cut else None
         answers = [convergences_from(problem) for problem in problems.items]
         rejected = sum((answer.rejected for answer in answers), problems.rejected)
         happened = Happened([record for answer in answers for record in answer.items], rejected)
-        return [happened, Details("problems", _FED_BY_PROBLEMS, answered=1)]
+        failed = {Reason.TRUNCATED: 1} if problems.is_cut else {}
+        return [happened, Details("problems", _FED_BY_PROBLEMS, answered=1, failed=failed)]
 
     # Lists.
 
-    async def _events(self, past: timedelta, selector: str) -> Rows[payload.Event]:
-        return await self._walk("events", partial(self._client.events, past=past, selector=selector))
+    async def _events(self, past: timedelta, selector: str, has_time: HasTime) -> Rows[payload.Event]:
+        return await self._walk("events", partial(self._client.events, past=past, selector=selector), has_time)
 
-    async def _walk(self, endpoint: str, ask: Ask[T]) -> Rows[T]:
-        """Returns the whole list; restarts once if the server refuses its own cursor, with smaller pages if need be."""
+    async def _looked_up(self, selector: str) -> Rows[payload.Event]:
+        """Returns the events of a selector that names a few, all of them."""
+        rows = await self._events(self._config.open_window, selector, _always)
+        if rows.is_cut:
+            raise ListTooLong("the answer to a look-up goes on beyond what may be read")
+        return rows
+
+    async def _totals(self, listed: Rows[payload.Event], known: Iterable[Alert]) -> Counter[Severity]:
+        """Returns how many alerts are open by severity, as the vendor counts them: of each type, until that is all.
+
+        The types of the list and of known alerts come first. The rest is `unknown`.
+        """
+        count = partial(self._client.count_events, past=self._config.open_window)
+        total = await count(selector=self._selector(_IS_OPEN))
+        selected = _SELECTED_TYPE.search(self._config.event_selector)
+        if selected is not None:  # a selector takes one type, and this is it
+            severity = self._meanings.get(short(selected[1]), Severity.UNKNOWN)
+            return Counter({severity: total} if severity is not None else {})
+        totals: Counter[Severity] = Counter()
+        counted = 0
+        shown = [*(short(row.event_type) for row in listed.items), *(alert.name for alert in known)]
+        types = dict.fromkeys(shown)
+        further = [name for name in self._meanings if name not in types][: self._config.max_detail_requests]
+        for name in [*types, *further]:
+            if counted >= total or not self._http.has_time_for_ended():
+                break
+            criterion = f"{_IS_OPEN},eventType({_quoted(name)})"
+            found = await count(selector=self._selector(criterion))
+            counted += found
+            severity = self._meanings.get(name, Severity.UNKNOWN)
+            if severity is not None:
+                totals[severity] += found
+        if counted < total:
+            totals[Severity.UNKNOWN] += max(0, await count(selector=self._selector(_IS_OPEN)) - counted)
+        return totals
+
+    async def _walk(self, endpoint: str, ask: Ask[T], has_time: HasTime = _always) -> Rows[T]:
+        """Returns the list; begun anew once if the server refuses its own cursor, and with smaller pages if need be."""
         size = self._page_sizes[endpoint]
         restarted = False
         while True:
             try:
-                return await self._pages(partial(ask, size))
+                return await self._pages(partial(ask, size), has_time)
             except CursorRefused:
                 if restarted:
                     raise
@@ -184,7 +247,9 @@ class KeyAstromSource:
                 if is_refused:
                     self._page_sizes[endpoint] = size
 
-    async def _pages(self, ask: Callable[[str | None], Awaitable[Decoded[payload.Page, T]]]) -> Rows[T]:
+    async def _pages(
+        self, ask: Callable[[str | None], Awaitable[Decoded[payload.Page, T]]], has_time: HasTime
+    ) -> Rows[T]:
         rows = Rows[T]()
 
         async def fetch(cursor: str | None) -> payload.Page:
@@ -193,9 +258,12 @@ class KeyAstromSource:
             return answer.page
 
         total = 0
-        async for page in follow_cursors(fetch, max_pages=self._config.max_pages):
-            with suppress(ItemRejected):
-                total = whole_number(page.total_count, "totalCount") or 0
+        try:
+            async for page in follow_cursors(fetch, max_pages=self._config.max_pages, has_time=has_time):
+                with suppress(ItemRejected):
+                    total = whole_number(page.total_count, "totalCount") or 0
+        except ListTooLong:
+            rows.is_cut = True
         if total > 0 and not len(rows):
             raise SourceUnintelligible("the list says that it has rows, and shows none")
         return rows

@@ -11,7 +11,7 @@ import pytest
 from exporter.errors import Reason
 from exporter.model.alert import Alert, CloseReason, Severity
 from exporter.model.facts import Fact
-from exporter.model.reading import Happened, Reading, Window
+from exporter.model.reading import Happened, Reading, Truncated, Window
 from exporter.model.records import Convergence, Event
 from exporter.simulation.network import Fault, FaultKind, SimulatedNetwork, Site
 from exporter.simulation.wire import Quirk
@@ -19,7 +19,7 @@ from exporter.simulation.world import World
 from exporter.vendors.key_astrom.simulator import TRAITS, KeyAstromSimulator, simulator_for
 from tests.rig import Rig, expected, told
 from tests.vendors.key_astrom.reading import NOW, Reader, a_window
-from tests.vendors.reading import facts_in, open_in, unfinished_in
+from tests.vendors.reading import facts_in, of_type, open_in, unfinished_in
 
 pytestmark = pytest.mark.anyio
 
@@ -96,11 +96,10 @@ async def test_every_alert_is_read_once_over_many_pages(quirks: set[Quirk]) -> N
     assert len({record.key for record in happened_in(readings) if isinstance(record, Event)}) == 20
 
 
-@pytest.mark.parametrize("quirk", [Quirk.REPEAT_CURSOR, Quirk.ENDLESS_PAGES])
-async def test_a_walk_that_does_not_end_is_cut_and_nothing_is_said(quirk: Quirk) -> None:
+async def test_a_walk_that_comes_back_to_a_cursor_fails_the_poll_and_nothing_is_said() -> None:
     env = Environment(max_pages=10)
     env.simulator.page_size_limit = 2
-    env.simulator.quirks = {quirk}
+    env.simulator.quirks = {Quirk.REPEAT_CURSOR}
     for _ in range(5):
         env.world.open()
 
@@ -109,6 +108,38 @@ async def test_a_walk_that_does_not_end_is_cut_and_nothing_is_said(quirk: Quirk)
     assert readings == []
     assert error is not None
     assert error.reason is Reason.TRUNCATED
+
+
+async def test_of_a_walk_that_does_not_end_each_type_is_counted_until_all_open_events_are() -> None:
+    env = Environment(max_pages=3, problems=False)
+    env.simulator.page_size_limit = 2
+    for severity in (Severity.CRITICAL, Severity.WARNING):
+        for _ in range(20):
+            env.world.open(severity=severity)
+    for _ in range(3):
+        env.world.open(is_event=True)
+
+    readings, error = await env.reader.read(a_window())
+
+    assert error is None
+    [cut] = of_type(readings, Truncated)
+    assert (cut.endpoint, cut.moves_on) == ("events", False)
+    assert +Counter(cut.open_by_severity) == {Severity.CRITICAL: 20, Severity.WARNING: 20}
+    assert len(open_in(readings).alerts) <= 6
+
+
+async def test_where_one_type_is_selected_all_that_is_open_is_of_it() -> None:
+    env = Environment(max_pages=1, problems=False, event_selector='eventType("SERVICE_SLOWDOWN")')
+    env.simulator.page_size_limit = 2
+    for _ in range(30):
+        env.world.open(severity=Severity.MINOR)
+
+    readings, _ = await env.reader.read(a_window())
+
+    [cut] = of_type(readings, Truncated)
+    assert cut.open_by_severity is not None
+    assert [*cut.open_by_severity] == [Severity.MINOR]
+    assert 0 < cut.open_by_severity[Severity.MINOR] < 30
 
 
 async def test_types_are_asked_for_once_an_hour() -> None:
