@@ -85,7 +85,7 @@ class Simulator(Protocol):
         """Changes the accepted secret; the new values by the name of their `auth` setting."""
 
     def truth(self, since: Since) -> Truth:
-        """Returns what the exporter's metrics must show, given what this vendor's API can tell."""
+        """Returns what the exporter's metrics must show, as far as this vendor's API shows them."""
 
 
 Calls = Counter[tuple[str, str]]

@@ -175,7 +175,7 @@ class World:
         return floored(self.now + self.skew, self.traits.resolution)
 
     def advance(self, now: datetime) -> None:
-        """Lets everything happen that is due by `now`, in order."""
+        """Advances to `now`: runs everything due by then, in order."""
         while self._agenda and self._agenda[0][0] <= now:
             at, _, act = heappop(self._agenda)
             self.now = max(self.now, at)
@@ -183,12 +183,12 @@ class World:
         self.now = max(self.now, now)
 
     def begin(self, pace: Pace | None = None) -> None:
-        """Lets things happen by themselves from now on, at a new pace if one is given."""
+        """Starts the scenario, at a new pace if given."""
         self._pace = pace or self._pace
         self._plan(self._span(self._pace.between_alerts), self._next_alert)
 
     def rest(self) -> None:
-        """Lets nothing more happen by itself."""
+        """Stops the scenario."""
         self._agenda.clear()
 
     def forget(self, before: datetime) -> None:
@@ -202,7 +202,7 @@ class World:
     # Actions. Tests call these; the scenario below does too.
 
     def open(self, *, late_by: float = 0.0, is_event: bool = False, severity: Severity | None = None) -> Incident:
-        """Begins an alert now, or lets an event happen."""
+        """Opens an alert now, or records an event."""
         chosen = self._random
         level = severity or chosen.choices(self.traits.severities, weights=range(1, len(self.traits.severities) + 1))[0]
         rule, resource_type, provider = chosen.choice(_RULES)
@@ -292,7 +292,7 @@ class World:
         incident.history.append(Entry(self.stamp(), "action"))
 
     def end(self, incident: Incident, ending: CloseReason) -> None:
-        """Ends an open alert; a removed one is never heard of again."""
+        """Ends an open alert; a removed one is never seen again."""
         if incident.ending is not None:
             return
         incident.ending = ending
@@ -300,7 +300,7 @@ class World:
         incident.removed = ending is CloseReason.VANISHED
 
     def reopen(self, incident: Incident) -> None:
-        """Opens an ended alert again under the same identity."""
+        """Reopens an ended alert under the same identity."""
         incident.ending = incident.ended = None
         self._note(incident, "created")
 
@@ -375,7 +375,7 @@ class World:
             self._plan(timedelta(seconds=60) / self._speed, lambda: self._sum_up(incident, folded))
 
     def _sum_up(self, incident: Incident, folded: Sequence[Channel]) -> None:
-        """Sends one message for what was folded within the last minute; where nothing was, its summary is not sent."""
+        """Sends one message for the notices folded in the last minute; without any, a summary that is not sent."""
         roll = self._random.random()
         failure = self._random.choice(self.traits.failures) if roll < self._pace.failed else None
         blocked = Suppression.BLOCKED if roll > 1 - self._pace.held_back else None
@@ -384,7 +384,7 @@ class World:
             self.tell(incident, channel, failure=failure, suppression=blocked, form=form)
 
     def _work(self, incident: Incident) -> None:
-        """Plans what is done about an alert within three minutes and tells nobody."""
+        """Plans an action on an alert within three minutes that tells nobody."""
         chance, pace, speed = self._random.random, self._pace, self._speed
         if chance() < pace.jobs:
             self._plan(timedelta(seconds=60 * chance() / speed), lambda: self._run_job(incident, 120 * chance()))

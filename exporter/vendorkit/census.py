@@ -124,7 +124,7 @@ class Census(Generic[Row]):
         self._cut = Truncated(endpoint, open_by_severity, moves_on=moves_on)
 
     def cut_ended(self, endpoint: str) -> None:
-        """Notes that a list of what ended goes on beyond what was read: how many are open, only those listed tell."""
+        """Notes that a list of what ended goes on beyond what was read: how many are open, only those listed say."""
         self._ended_cut_at = endpoint
 
     @property
@@ -211,7 +211,7 @@ class Census(Generic[Row]):
         return self._rank(record, row), isinstance(record, Alert) and record.close_reason is not None
 
     def _kept(self) -> dict[str, Alert]:
-        """Returns the alerts of rows that tell nothing of their state: as they were known, or open and nothing else."""
+        """Returns the alerts of rows without a readable state: as they were known, or open and nothing else."""
         kept: dict[str, Alert] = {}
         for key, record in self._over.items():
             known = self._known.get(key)

@@ -190,7 +190,7 @@ class SourceConfig(Tuning):
         if self.max_records < _FEW_RECORDS:
             yield (
                 "max_records",
-                "is so small that records told late are not counted; leave it out, or set 10000 or more",
+                "is so small that records reported late are not counted; leave it out, or set 10000 or more",
             )
         if is_in_the_clear(self.endpoint):
             yield "endpoint", "http:// to another host: credentials and answers can be read on the way; use https://"

@@ -99,7 +99,7 @@ class FlowLogs:
         return now + timedelta(seconds=(share * interval - now.timestamp()) % interval)
 
     async def read(self) -> Happened:
-        """Reads the logs that are due; returns what they tell."""
+        """Reads the logs that are due; returns their records."""
         now = self._follow.queue.now
         records: list[Record] = []
         rejected = Rejections()
@@ -121,9 +121,9 @@ class FlowLogs:
     def _records_from(
         self, alert: str, rows: Iterable[FlowRow], now: datetime
     ) -> tuple[list[Record], Rejections, bool]:
-        """Returns what the rows tell, what of them cannot be read, and whether all their results are known.
+        """Returns the records of the rows, the unreadable rows, and whether all their results are known.
 
-        A row whose result is still to come is told when it is known.
+        A row with a pending result is reported once the result is known.
         """
         zone = self._config.timezone
         is_settled = True
