@@ -782,7 +782,7 @@ def test_the_page_about_the_configuration_names_every_key_of_every_vendor() -> N
         (
             _acme(max_records=999),
             {},
-            "sources.a.max_records: is so small that records told late are not counted; leave",
+            "sources.a.max_records: is so small that records reported late are not counted; leave",
         ),
         (_acme() | {"defaults": {"max_records": 1}}, {}, "sources.a.max_records: is so small"),
         (
