@@ -27,6 +27,7 @@ class PollReport(msgspec.Struct, frozen=True, kw_only=True):
     notice_failures: int | None
     convergences: int | None
     details: Mapping[str, Detailed] = {}
+    list_truncated: Sequence[str] = ()
 
     @property
     def blind_in(self) -> tuple[str, Reason] | None:
@@ -86,5 +87,6 @@ def report_from(state: SourceState) -> PollReport:
         notices=sum(notices.notices.values()) if notices else None,
         notice_failures=sum(notices.notice_failures.values()) if notices else None,
         details=state.details,
+        list_truncated=sorted(state.list_truncated),
         convergences=sum(alerts.convergences.values()) if alerts and Fact.CONVERGENCES in state.facts else None,
     )

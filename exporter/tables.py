@@ -71,6 +71,8 @@ def _state_of(report: "PollReport") -> Text:
     if report.blind_in is not None:
         endpoint, reason = report.blind_in
         return Text(f"partial: {endpoint} {reason}", "bold yellow")
+    if report.list_truncated:
+        return Text(f"partial: {', '.join(report.list_truncated)} truncated", "bold yellow")
     return Text("up", "green")
 
 

@@ -5,6 +5,7 @@ import pytest
 from exporter.errors import Reason
 from exporter.report import report_from
 from exporter.simulation.network import Fault, FaultKind
+from exporter.tables import _state_of
 from tests.rig import Rig
 
 pytestmark = pytest.mark.anyio
@@ -47,3 +48,18 @@ async def test_a_source_whose_details_answer_is_complete(vendor: str) -> None:
     await rig.poll()
 
     assert report_from(rig.watch.book.state).is_complete
+
+
+async def test_a_list_that_is_too_long_is_said_and_its_totals_are_complete() -> None:
+    rig = Rig("blueking", quiet=True, first_poll="backfill", max_pages=1)
+    rig.simulator.page_size_limit = 10
+    for _ in range(30):
+        rig.world.open()
+
+    await rig.poll()
+
+    report = report_from(rig.watch.book.state)
+    assert report.list_truncated == ["search_alert"]
+    assert sum(report.open.values()) == 30
+    assert report.is_complete
+    assert str(_state_of(report)) == "partial: search_alert truncated"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from html import escape
 
+from exporter.errors import Reason
 from exporter.exposition.status import AlertStatus, ReloadStatus, SourceStatus, State, Status, status_of
 from exporter.model.alert import Severity
 from exporter.model.snapshot import Snapshot, SourceState
@@ -139,7 +140,7 @@ def _card(one: SourceStatus, source: SourceState, notices_failed: int | None, no
     return f"""<article class="card {one.state}">
 <div class="top"><h3>{_foreign(one.source)} <small>{escape(one.vendor)}</small></h3>
 <p class="state">{_SIGNS[one.state]} {one.state}</p></div>
-{_error(one, source)}{_details(one, source)}<dl>{listed}</dl>
+{_error(one, source)}{_truncated(source)}{_details(one, source)}<dl>{listed}</dl>
 </article>
 """
 
@@ -164,6 +165,14 @@ def _remedy(what_to_do: str | None) -> str:
         return ""
     text = re.sub("`([^`]*)`", r"<code>\1</code>", escape(what_to_do, quote=False))
     return f"<p>What to do: {text}.</p>\n"
+
+
+def _truncated(source: SourceState) -> str:
+    if not source.list_truncated:
+        return ""
+    lists = ", ".join(f"<code>{escape(endpoint)}</code>" for endpoint in sorted(source.list_truncated))
+    said = f"<p>The list of {lists} is too long to be read: how many alerts are open is the vendor's own count</p>\n"
+    return said + _remedy(source.remedies[Reason.TRUNCATED])
 
 
 def _details(one: SourceStatus, source: SourceState) -> str:

@@ -146,6 +146,13 @@ def test_open_alerts_are_listed_with_their_name_owner_source_and_age() -> None:
     assert "1 more alert is open." in text
 
 
+def test_a_list_that_is_too_long_is_said_with_what_to_do() -> None:
+    text = read(a_polled_state(list_truncated=frozenset({"events"}), details={})).text
+
+    assert "The list of events is too long to be read: how many alerts are open is the vendor's own count" in text
+    assert "raise max_pages" in text
+
+
 def test_details_that_fail_or_wait_are_said() -> None:
     details = {"events": Detailed(failed=1, reason=Reason.PERMISSION), "logs": Detailed(answered=2, waiting=1)}
 

@@ -3,7 +3,7 @@
 import json
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -286,7 +286,7 @@ class BluekingSimulator:
                 or (businesses and _BUSINESSES[incident.namespace] not in businesses)
             ):
                 continue
-            if not conditions or _fits(_fields_of(incident), conditions):
+            if not conditions or all(each.holds(_FIELDS[each.key](incident)) for each in conditions):
                 found.append(incident)
         found.sort(key=lambda incident: (incident.ending is not None, -_epoch(incident.created), -incident.number))
         looked_up = any(condition.get("key") == "id" for condition in parameters.get("conditions") or ())
@@ -658,15 +658,6 @@ def _fits(fields: Mapping[str, str], conditions: Sequence[Condition]) -> bool:
     return all(condition.holds(fields.get(condition.key, "")) for condition in conditions)
 
 
-def _fields_of(incident: Incident) -> dict[str, str]:
-    """Returns the fields that conditions of search_alert may name."""
-    return {
-        "id": _alert_id(incident),
-        "severity": str(_LEVELS[incident.severity]),
-        "create_time": str(_epoch(incident.created)),
-    }
-
-
 def _by_level(found: Sequence[Incident]) -> dict[str, Any]:
     """Returns the aggregate of severities, which counts beyond the window of results."""
     counts = Counter(_LEVELS[incident.severity] for incident in found)
@@ -681,6 +672,14 @@ def _alert_id(incident: Incident) -> str:
 
 def _epoch(moment: datetime) -> int:
     return int(moment.timestamp())
+
+
+# What conditions of search_alert may be about.
+_FIELDS: dict[str, Callable[[Incident], str]] = {
+    "id": _alert_id,
+    "severity": lambda incident: str(_LEVELS[incident.severity]),
+    "create_time": lambda incident: str(_epoch(incident.created)),
+}
 
 
 def _success(data: Any) -> Response:
