@@ -40,7 +40,7 @@ FORMAT_VERSION = 1
 # Size of a capture at most, compressed and not, in bytes.
 _LARGEST_FILE = 256 * 1024**2
 _LARGEST = 2 * 1024**3
-# Length of a body that is no JSON, in characters.
+# Length of a body that is not JSON, in characters.
 _LONGEST_PROSE = 2000
 
 _ENDPOINT = "https://replay.invalid"
@@ -293,7 +293,7 @@ def read(file: Path) -> Capture:
     """Reads a capture.
 
     Raises:
-        ConfigError: the file cannot be read, is damaged, or is no capture that this version understands.
+        ConfigError: the file cannot be read, is damaged, or is not a capture that this version understands.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(files.read(file, largest=_LARGEST_FILE))) as opened:
@@ -309,9 +309,9 @@ def read(file: Path) -> Capture:
     try:
         header = msgspec.json.decode(first, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ConfigError(f"{file}: is no capture: line 1 cannot be read") from None
+        raise ConfigError(f"{file}: is not a capture: line 1 cannot be read") from None
     if header.format != FORMAT or header.version != FORMAT_VERSION:
-        raise ConfigError(f"{file}: is no capture of a version that this program reads ({FORMAT_VERSION})")
+        raise ConfigError(f"{file}: is not a capture of a version that this program reads ({FORMAT_VERSION})")
     try:
         exchanges.extend(msgspec.json.decode(line, type=Exchange) for line in rest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

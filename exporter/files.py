@@ -36,7 +36,7 @@ def check(path: Path) -> None:
     finally:
         os.close(descriptor)
     if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     if about.st_size > LARGEST:
         raise OSError(errno.EFBIG, f"it is larger than {LARGEST // 1024} KiB")
 

@@ -47,7 +47,7 @@ def load(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{path}: {_place(error)}: {_what(error, text)}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConfigError(f"{path}: this is no YAML: it holds bytes that are no UTF-8 text") from None
+        raise ConfigError(f"{path}: this is not YAML: it holds bytes that are not UTF-8 text") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: a number or date is impossible, or it is nested too deep; use quotes") from None
     return content
@@ -85,7 +85,7 @@ def _what(error: yaml.MarkedYAMLError, text: str) -> str:
     if line and re.match(r"\s*\t", line[0]):
         return "a tab stands where the line is indented; indent with spaces"
     # PyYAML cites tokens of the file in single quotes, and an unquoted password may begin with * or !.
-    problem = re.sub(r"'.*'", "...", error.problem or "this is no YAML", flags=re.DOTALL)
+    problem = re.sub(r"'.*'", "...", error.problem or "this is not YAML", flags=re.DOTALL)
     if "twice" in problem or "keys here" in problem:
         return problem
     return f"{problem}; put text with special characters in quotes"

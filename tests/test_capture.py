@@ -164,7 +164,7 @@ def test_a_source_that_fails_is_captured_with_its_reason(vendor: str, kind: Faul
         (lambda whole: gzip.compress(b"\xff\xfe\x00"), "line 1 cannot be read"),
         (
             lambda whole: gzip.compress(gzip.decompress(whole).replace(b'"version":1', b'"version":99', 1)),
-            "no capture of a version that this program reads",
+            "not a capture of a version that this program reads",
         ),
     ],
 )

@@ -380,7 +380,7 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         ),
         (_acme(auth={"user": "u", "password": 123456}), "sources.a.auth.password: must be text; put it in quotes"),
         (_acme(auth=CANARY), "sources.a.auth: must be a map of keys and values"),
-        (_acme(interval="soon"), "sources.a.interval: 'soon' is no duration: write 30s, 5m, 2h or 15d, or a number"),
+        (_acme(interval="soon"), "sources.a.interval: 'soon' is not a duration: write 30s, 5m, 2h or 15d, or a number"),
         (_acme(interval=0), "sources.a.interval: must be longer than 0 s"),
         (_acme(overlap="36501d"), "sources.a.overlap: must be at most 36500d"),
         ({"web": {"listen_address": 10877}} | _acme(), "web.listen_address: must be :PORT, HOST:PORT, "),
@@ -412,7 +412,7 @@ def test_files_are_found_relative_to_the_file_that_names_them(tmp_path: Path) ->
         ({"metrics": {"group_by": ["name", "name"]}} | _acme(), "metrics.group_by: names a label twice"),
         (
             {"metrics": {"owners": [{"owner": "a", "match": {"name": "("}}]}} | _acme(),
-            "metrics.owners[0].match.name: is no regular expression: ",
+            "metrics.owners[0].match.name: is not a regular expression: ",
         ),
         (
             {"metrics": {"owners": [{"owner": "a", "match": {"host": "x"}}]}} | _acme(),

@@ -65,7 +65,7 @@ def test_what_is_no_file_is_refused_wherever_it_is_named(kind: str, tmp_path: Pa
         Named.model_validate({"file": path})
     with pytest.raises(ConfigError, match=r"tls_server_config\.cert_file: (there is no such file|cannot be read)"):
         webconfig.check(_web_file(tmp_path, path))
-    with pytest.raises(ConfigError, match=r"cannot be read: |no capture"):
+    with pytest.raises(ConfigError, match=r"cannot be read: |not a capture"):
         capture.read(path)
     if kind != "a pipe that nobody writes to":  # which reads as empty: there is nothing in it
         with pytest.raises(ConfigError, match="cannot be read: "):

@@ -145,7 +145,7 @@ def _pattern(text: Any) -> Any:
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"is no regular expression: {error}") from None
+        raise ValueError(f"is not a regular expression: {error}") from None
 
 
 # A regular expression that must match a whole value.

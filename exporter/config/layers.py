@@ -157,7 +157,7 @@ class _Environment(EnvSettingsSource):
             if path[0] not in Config.model_fields:
                 problems.unknown(variable, path[0], Config.model_fields)
             elif no_map := next((at for at in above if not isinstance(value_at(self._beneath, at), dict | None)), ()):
-                problems.variables.append(f"{variable}: cannot be set: {'.'.join(no_map)} is no map in the file")
+                problems.variables.append(f"{variable}: cannot be set: {'.'.join(no_map)} is not a map in the file")
             else:
                 found[path] = value
                 problems.origins[path] = f"the variable {variable}"

@@ -235,14 +235,14 @@ def parse(text: str) -> Any:
     """Reads JSON so that `spell` writes the same: numbers by their spelling, objects as pairs.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: it is nested too deep to be an answer of an API.
     """
     return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_constant, object_pairs_hook=Pairs)
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def spell(value: Any) -> str:

@@ -109,7 +109,7 @@ RESERVED_LABELS = frozenset(
 
 def _label_name(name: str) -> str:
     if not _LABEL.fullmatch(name) or name.startswith("__"):
-        raise ValueError("is no label name: letters, digits and _, not starting with a digit or __")
+        raise ValueError("is not a label name: letters, digits and _, not starting with a digit or __")
     if name in RESERVED_LABELS:
         raise ValueError("is a label the exporter sets itself; choose another name")
     return name

@@ -34,7 +34,7 @@ def whole_number(value: Scalar, field: str, *, most: int = 10**_MOST_DIGITS - 1)
     if number is None:
         return None
     if type(number) is not int or not 0 <= number <= most:
-        raise ItemRejected(f"{field} is no whole number from 0 to {most}")
+        raise ItemRejected(f"{field} is not a whole number from 0 to {most}")
     return number
 
 
@@ -58,9 +58,9 @@ def _moment(value: Scalar, unit: int, field: str) -> datetime | None:
     try:
         seconds = float(value) / unit
     except (ValueError, OverflowError):
-        raise ItemRejected(f"{field} is no time") from None
+        raise ItemRejected(f"{field} is not a time") from None
     if isinstance(value, bool) or not str(value).isascii() or not 0 < seconds <= _LATEST_S:
-        raise ItemRejected(f"{field} is no time")
+        raise ItemRejected(f"{field} is not a time")
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -72,7 +72,7 @@ def moment_from_text(value: Scalar, field: str, zone: tzinfo = UTC) -> datetime 
         moment = datetime.fromisoformat(str(value).strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ItemRejected(f"{field} is no time") from None
+        raise ItemRejected(f"{field} is not a time") from None
 
 
 def text(value: Any) -> str:

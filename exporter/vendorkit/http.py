@@ -209,7 +209,7 @@ def _shape(response: httpx.Response, error: Exception) -> str:
         return "the body is HTML or XML, not the API's JSON"
     if isinstance(error, msgspec.ValidationError):
         return f"not of the documented shape: {error}"
-    return "the body is no valid JSON"
+    return "the body is not valid JSON"
 
 
 def _hear_wait(error: FetchError, response: httpx.Response) -> None:

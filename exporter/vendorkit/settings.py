@@ -91,12 +91,12 @@ def duration_from(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"this is no duration: {_HOW}")  # noqa: TRY004 pydantic reports ValueErrors
+        raise ValueError(f"this is not a duration: {_HOW}")  # noqa: TRY004 pydantic reports ValueErrors
     try:
         seconds = float(value)
     except ValueError:
         if not re.fullmatch(_PATTERN, str(value).strip()):
-            raise ValueError(f"{str(value)[:40]!r} is no duration: {_HOW}") from None
+            raise ValueError(f"{str(value)[:40]!r} is not a duration: {_HOW}") from None
         seconds = durationpy.from_str(str(value).strip()).total_seconds()
     except OverflowError:
         raise ValueError(f"this duration is too long: {_HOW}") from None

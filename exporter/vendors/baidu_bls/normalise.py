@@ -143,7 +143,7 @@ def told_from(alarm: Alarm) -> Told | None:
     try:
         listed = checked_length(_EXECUTIONS.decode(alarm.executions))
     except (msgspec.MsgspecError, SourceUnintelligible):
-        raise ItemRejected("executions are no list, or too many") from None
+        raise ItemRejected("executions are not a list, or too many") from None
     executions, rejected = normalise_all(Kind.NOTICE, listed, _run_from)
     notices = normalise_all(Kind.NOTICE, executions, lambda run: list(_notices_from(alarm, run)))
     records: list[Notice | Convergence] = [notice for some in notices.items for notice in some]

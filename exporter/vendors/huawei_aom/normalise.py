@@ -154,7 +154,7 @@ def key_from(record: payload.EventRecord | payload.EventId) -> str:
     if record.event_sn:
         return identity(record.event_sn, "event_sn")
     if not isinstance(record.starts_at, Scalar):
-        raise ItemRejected("starts_at is no time")
+        raise ItemRejected("starts_at is not a time")
     moment_from_ms(record.starts_at, "starts_at")
     return f"{identity(record.id, 'id')}{_JOINED}{text(record.starts_at) or 0}"
 
