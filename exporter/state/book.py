@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from heapq import nsmallest
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ _AHEAD = timedelta(minutes=1)
 
 _PLACE = {severity: place for place, severity in enumerate(Severity)}
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_STARTED_AT = attrgetter("started_at")
 # Fields of the state besides counters and open alerts.
 _NO_COUNTERS = (
     "facts up last_success succeeded last_poll_seconds next_poll last_error last_reason failures_in_a_row tracked "
@@ -423,16 +423,10 @@ class SourceBook:
         found: list[Alert] = []
         for severity in Severity:
             if by_severity.get(severity) and len(found) < TOP_OPEN:
-                alerts = (alert for alert in self._open.values() if alert.severity is severity)
-                found += nsmallest(TOP_OPEN - len(found), alerts, key=_began)
-        return [OpenAlert(alert, *self._labelling.owner_of(alert)) for alert in found]
-
-
-_LAST = datetime.max.replace(tzinfo=UTC)
-
-
-def _began(alert: Alert) -> datetime:
-    return alert.started_at or _LAST
+                alerts = [alert for alert in self._open.values() if alert.severity is severity]
+                found += sorted((alert for alert in alerts if alert.started_at is not None), key=_STARTED_AT)
+                found += (alert for alert in alerts if alert.started_at is None)
+        return [OpenAlert(alert, *self._labelling.owner_of(alert)) for alert in found[:TOP_OPEN]]
 
 
 def _detailed(details: Details) -> Detailed:

@@ -130,11 +130,10 @@ class Census(Generic[Row]):
     @property
     def missing(self) -> dict[str, Alert]:
         """Returns the alerts believed open that no list has shown: they are to be looked up."""
-        absent = self._known.keys() - self._rows.keys()
-        if self._cut or not absent:
+        if self._cut:
             return {}
-        absent.difference_update(key for key, is_open in self._unreadable.items() if is_open)
-        return {key: alert for key, alert in self._known.items() if key in absent}
+        seen, unreadable = self._rows, self._unreadable
+        return {key: alert for key, alert in self._known.items() if key not in seen and not unreadable.get(key)}
 
     def is_listed(self, key: str) -> bool:
         """Returns whether some list has shown this alert, readable or not."""
@@ -151,7 +150,7 @@ class Census(Generic[Row]):
     def readings(self) -> Iterator[Reading]:
         """Yields what follows from all that was seen."""
         kept = self._kept()
-        absent = self._known.keys() - self._rows.keys() - kept.keys()
+        absent = {key for key in self._known if key not in self._rows and key not in kept}
         unsure = absent if self._has_nameless or self._cut else absent - self._asked
         opened = [*self._open.values(), *kept.values()]
         yield OpenAlerts(opened, self._rejected, frozenset(unsure))

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
@@ -124,12 +123,9 @@ class DetailQueue:
 
     def due(self) -> list[str]:
         """Returns the alerts to ask about now, those that wait longest first."""
-        waiting = [
-            (entry.queued, key)
-            for key, entry in self._entries.items()
-            if entry.due is not None and entry.due <= self.now
-        ]
-        return [key for _, key in sorted(waiting, key=itemgetter(0))]  # of those that wait alike, as they are listed
+        entries = self._entries
+        # Of those that wait alike, as they are listed.
+        return sorted(self._waiting(), key=lambda key: entries[key].queued)
 
     def reads(self, key: str) -> int:
         """Returns how many times an alert's present version was read."""
@@ -187,7 +183,11 @@ class DetailQueue:
 
     def backlog(self) -> int:
         """Returns how many alerts wait for a call that is due."""
-        return len(self.due())
+        return len(self._waiting())
+
+    def _waiting(self) -> list[str]:
+        now = self.now
+        return [key for key, entry in self._entries.items() if entry.due is not None and entry.due <= now]
 
 
 class Fetched(NamedTuple, Generic[T]):

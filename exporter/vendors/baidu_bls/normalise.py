@@ -14,7 +14,15 @@ from exporter.model.records import Channel, Convergence, FailureReason, Kind, No
 from exporter.vendorkit.fields import flag, list_from, short, text
 from exporter.vendorkit.items import checked_length, decode_mended, normalise_all
 from exporter.vendorkit.reasons import failure_reason_from
-from exporter.vendors.baidu_bls.payload import Alarm, AlarmId, Execution, LogStore, Policy, TriggerCondition
+from exporter.vendors.baidu_bls.payload import (
+    NONE_LISTED,
+    Alarm,
+    AlarmId,
+    Execution,
+    LogStore,
+    Policy,
+    TriggerCondition,
+)
 
 # "DescribeAlarmRecord", TriggerCondition: level.
 SEVERITIES = {"CRITICAL": Severity.CRITICAL, "WARN": Severity.WARNING, "INFO": Severity.INFO}
@@ -50,7 +58,7 @@ LABELS = LabelSets(
 _NOT_YET = frozenset({"", "NOT_SENT"})
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
-_NONE_LISTED = (msgspec.Raw(b""), msgspec.Raw(b"null"))
+_NONE_LISTED = (msgspec.Raw(b""), NONE_LISTED)
 _EXECUTIONS = msgspec.json.Decoder(list[msgspec.Raw])
 _EXECUTION = msgspec.json.Decoder(Execution)
 
@@ -76,25 +84,27 @@ def key_from(alarm: Alarm | AlarmId) -> str:
 def alert_from(alarm: Alarm, severities: Mapping[str, Severity]) -> Alert:
     """Returns the alert of a record, open unless its state says that it ended; raises ItemRejected without an id."""
     key = alarm.id or key_from(alarm)
-    state = alarm.state
-    if type(state) is not str or state not in STATES:
-        state = state_of(alarm)
-    reason = STATES.get(state)
-    level = level_of(alarm)
-    severity = severities.get(level) or severities.get(level.upper(), Severity.UNKNOWN)
-    started_at = moment_from(alarm.start_time)
-    ended_at = moment_from(alarm.end_time) if reason else None
-    policy = short(alarm.policy.name) if type(alarm.policy) is Policy else ""
-    store = alarm.object if type(alarm.object) is LogStore else None
+    reason = ended_at = None
     unmapped: tuple[str, ...] = ()
-    if state not in STATES:
-        unmapped += ("state",)
-    if severity is Severity.UNKNOWN and level and level.upper() not in severities:
-        unmapped += ("severity",)
+    if alarm.state != "ALERT":
+        state = state_of(alarm)
+        reason = STATES.get(state)
+        ended_at = moment_from(alarm.end_time) if reason else None
+        if state not in STATES:
+            unmapped += ("state",)
+    level = level_of(alarm)
+    severity = severities.get(level)
+    if severity is None:
+        severity = severities.get(level.upper(), Severity.UNKNOWN)
+        if level and level.upper() not in severities:
+            unmapped += ("severity",)
+    started_at = moment_from(alarm.start_time)
     if (started_at is None and alarm.start_time) or (reason and ended_at is None and alarm.end_time):
         unmapped += ("time",)
     if alarm.close_reason and text(alarm.close_reason) != "POLICY_MODIFIED":
         unmapped += ("close_reason",)
+    policy = short(alarm.policy.name) if type(alarm.policy) is Policy else ""
+    store = alarm.object if type(alarm.object) is LogStore else None
     return Alert(
         key=key,
         severity=severity,
@@ -138,7 +148,7 @@ def told_from(alarm: Alarm) -> Told | None:
 
     Raises ItemRejected where they are no list, or one that is too long to be true.
     """
-    if alarm.executions in _NONE_LISTED:
+    if alarm.executions is NONE_LISTED or alarm.executions in _NONE_LISTED:  # the usual case, first
         return None
     try:
         listed = checked_length(_EXECUTIONS.decode(alarm.executions))

@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
+# The executions of a record that has no such field.
+NONE_LISTED = msgspec.Raw(b"null")
+
 # Error codes that mean the time of the signature; the second is what other clouds call it.
 EXPIRED = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
 
@@ -43,7 +46,7 @@ class Alarm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     policy: Policy | list[Any] | Scalar = None
     object: LogStore | list[Any] | Scalar = None
     trigger_condition: TriggerCondition | list[Any] | Scalar = None
-    executions: msgspec.Raw = msgspec.Raw(b"null")
+    executions: msgspec.Raw = NONE_LISTED
 
 
 class AlarmId(msgspec.Struct, frozen=True, gc=False):

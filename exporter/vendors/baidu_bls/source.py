@@ -32,7 +32,7 @@ from exporter.vendors.baidu_bls.normalise import (
     state_of,
     told_from,
 )
-from exporter.vendors.baidu_bls.payload import Alarm
+from exporter.vendors.baidu_bls.payload import NONE_LISTED, Alarm
 
 # The result of a notice comes after its execution; one that is not there after this time is not waited for.
 _RESULTS_COME_WITHIN = timedelta(minutes=15)
@@ -66,18 +66,20 @@ class BaiduBlsSource:
         census = Census[Alarm](window, key_from=key_from, record_from=partial(self._alert_from, window=window))
         heard = _Heard()
         since = window.end - self._config.open_window
-        rows = await self._walk("ALERT", since=since)
-        census.saw(rows, is_open=True)
-        if rows.is_cut:
+        walk = _Walk()
+        await census.walked(self._pages(walk, "ALERT", since=since), is_open=True)
+        if walk.is_cut:
             census.cut("list_alarm_record", await self._totals(since))
         failure: FetchError | None = None
         try:
             for state in ("OK", "CLOSED"):
-                rows = await self._walk(state, since=min(since, window.start), ended_since=window.start)
+                walk, rows = _Walk(ended_since=window.start), Rows[Alarm]()
+                async for page in self._pages(walk, state, since=min(since, window.start)):
+                    rows.add(page)
                 # Neither is an end invented for a record of unknown state, nor is it open for standing in such a list.
                 rows.refuse(lambda alarm: state_of(alarm) not in STATES, Kind.ALERT, "state is in no table")
                 census.saw(rows, is_open=False)
-                if rows.is_cut:
+                if walk.is_cut:
                     census.cut_ended("list_alarm_record")
             unrated = self._plan(census, heard, window)
             await self._describe([*census.missing, *unrated], census, heard)
@@ -98,10 +100,10 @@ class BaiduBlsSource:
 
     # Lists.
 
-    async def _walk(self, state: str, *, since: datetime, ended_since: datetime | None = None) -> Rows[Alarm]:
-        """Returns the records in a state, of alarms started since `since`; with `ended_since`, newest end first."""
-        walk = _Walk(ended_since)
-        order_by, order = ("endTime", "desc") if ended_since else ("startTime", "asc")
+    async def _pages(self, walk: "_Walk", state: str, *, since: datetime) -> AsyncIterator[Page]:
+        """Yields the pages of the records in a state, of alarms started since `since`, as far as there is time."""
+        order_by, order = ("endTime", "desc") if walk.is_of_ended else ("startTime", "asc")
+        moved: list[Page] = []
 
         async def page(number: int) -> Page:
             return await self._client.list_records(
@@ -111,19 +113,21 @@ class BaiduBlsSource:
         async def page_and_what_moved(number: int) -> Page:
             found = await page(number)
             if walk.shrank_by(found):  # a row that left may have moved others, unseen, to the page before
-                walk.take(await page(number - 1))
+                moved.append(await page(number - 1))
+                walk.take(moved[-1])
             return found
 
-        has_time = self._http.has_time_for_ended if ended_since else self._http.has_time_for_open
+        has_time = self._http.has_time_for_ended if walk.is_of_ended else self._http.has_time_for_open
         pages = follow_numbers(
             page_and_what_moved, max_pages=self._config.max_pages, is_last=walk.is_last, has_time=has_time
         )
         try:
-            async for _ in pages:
-                pass
+            async for found in pages:
+                while moved:
+                    yield moved.pop()
+                yield found
         except ListTooLong:
-            walk.rows.is_cut = True
-        return walk.rows
+            walk.is_cut = True
 
     async def _totals(self, since: datetime) -> Counter[Severity] | None:
         """Returns how many alarms are open by severity, as the vendor counts them: of each level, and of all.
@@ -169,10 +173,11 @@ class BaiduBlsSource:
         for alert, alarm in census.alerts():
             key = alert.key
             told = None
-            with suppress(ItemRejected):  # its detail may be readable
-                told = told_from(alarm)
-            if told is not None:
-                heard.hear(told)
+            if alarm.executions is not NONE_LISTED:
+                with suppress(ItemRejected):  # its detail may be readable
+                    told = told_from(alarm)
+                if told is not None:
+                    heard.hear(told)
             is_rated = alert.severity is not Severity.UNKNOWN or level_of(alarm) != ""
             if not is_rated:
                 unrated.append(key)
@@ -255,10 +260,15 @@ class _Heard:
 
 
 class _Walk:
-    """The records of one list as its pages come in. What `is_last` lets pass is the whole list."""
+    """How far a list has been walked. What `is_last` lets pass is the whole list, unless it `is_cut`.
 
-    def __init__(self, ended_since: datetime | None) -> None:
-        self.rows = Rows[Alarm]()
+    Args:
+        ended_since: how far back a list goes of alarms that ended, newest end first.
+    """
+
+    def __init__(self, *, ended_since: datetime | None = None) -> None:
+        self.is_of_ended = ended_since is not None
+        self.is_cut = False
         self._ids: set[str] = set()
         self._nameless = 0
         self._ended_since = ended_since
@@ -266,9 +276,8 @@ class _Walk:
         self._total: int | None = None
 
     def take(self, page: Page) -> None:
-        """Takes in the records of a page."""
+        """Notes the records of a page."""
         ids = [alarm.id for alarm in page.items if alarm.id]
-        self.rows.add(page)
         self._ids.update(ids)
         self._nameless += len(page.items) + len(page.rejected) - len(ids)
 
