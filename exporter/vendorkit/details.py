@@ -94,7 +94,7 @@ class DetailQueue:
             self._entries[key] = _Entry(version=version, due=now, queued=now, since=now, listed=self._round)
             return
         entry.listed = self._round
-        if entry.version != version:
+        if entry.version is not version and entry.version != version:
             entry.version = version
             entry.since = now
             if not entry.failures and (entry.due is None or entry.due > now):

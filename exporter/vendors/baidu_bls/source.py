@@ -15,7 +15,7 @@ from exporter.model.reading import Happened, Reading, Rejections, Supplied, Wind
 from exporter.model.records import Kind, Record
 from exporter.vendorkit.census import Census
 from exporter.vendorkit.contract import severities_from
-from exporter.vendorkit.details import Follow
+from exporter.vendorkit.details import DetailQueue, Follow
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import Rows
 from exporter.vendorkit.paging import ListTooLong, follow_numbers
@@ -36,6 +36,9 @@ from exporter.vendors.baidu_bls.payload import NONE_LISTED, Alarm
 
 # The result of a notice comes after its execution; one that is not there after this time is not waited for.
 _RESULTS_COME_WITHIN = timedelta(minutes=15)
+
+# The version of a record that says nothing of an end.
+_OPEN = ("ALERT", "", "")
 
 # Always the same: nobody acknowledges an alarm here, and none is shielded.
 _FACTS = frozenset({Fact.CONVERGENCES, Fact.NOTICES, Fact.SUPPRESSED_NOTICES})
@@ -63,7 +66,10 @@ class BaiduBlsSource:
     async def read(self, window: Window) -> AsyncIterator[Reading]:
         """Yields open alerts; alerts that ended; the contents of executions; the outcome of detail calls."""
         self._details.begin(window)
-        census = Census[Alarm](window, key_from=key_from, record_from=partial(self._alert_from, window=window))
+        plan = _Plan(self._details.queue)
+        census = Census[Alarm](
+            window, key_from=key_from, record_from=partial(self._listed, window=window, plan=plan), keeps_rows=False
+        )
         heard = _Heard()
         since = window.end - self._config.open_window
         walk = _Walk()
@@ -81,7 +87,7 @@ class BaiduBlsSource:
                 census.saw(rows, is_open=False)
                 if walk.is_cut:
                     census.cut_ended("list_alarm_record")
-            unrated = self._plan(census, heard, window)
+            unrated = self._plan(plan, heard, window)
             await self._describe([*census.missing, *unrated], census, heard)
         except FetchError as error:
             failure = error
@@ -147,31 +153,32 @@ class BaiduBlsSource:
         totals[Severity.UNKNOWN] += max(0, min(before, after) - totals.total())
         return totals
 
-    def _alert_from(self, alarm: Alarm, window: Window) -> Alert | None:
+    def _listed(self, alarm: Alarm, window: Window, plan: "_Plan") -> Alert | None:
         """Returns the alert of a record; None for one that ended before the window and was not known.
 
         Where the record does not say, the severity is the known one.
         """
         alert = alert_from(alarm, self._severities)
         ended_at = alert.ended_at
-        if ended_at is None and alert.severity is not Severity.UNKNOWN:  # the usual case, first
-            return alert
-        known = window.open_alerts.get(alert.key)
-        if known is None:
-            return None if ended_at and ended_at < window.start.replace(microsecond=0) else alert
-        if alert.severity is Severity.UNKNOWN and not level_of(alarm):
-            return msgspec.structs.replace(alert, severity=known.severity)
+        if ended_at is not None or alert.severity is Severity.UNKNOWN:
+            known = window.open_alerts.get(alert.key)
+            if known is None:
+                if ended_at and ended_at < window.start.replace(microsecond=0):
+                    return None
+            elif alert.severity is Severity.UNKNOWN and not level_of(alarm):
+                alert = msgspec.structs.replace(alert, severity=known.severity)
+        plan.note(alert, alarm)
         return alert
 
     # Details.
 
-    def _plan(self, census: Census[Alarm], heard: "_Heard", window: Window) -> list[str]:
-        """Plans the detail calls of listed records; returns the due ones that alone give an alert's severity."""
+    def _plan(self, plan: "_Plan", heard: "_Heard", window: Window) -> list[str]:
+        """Ends the plan of detail calls; returns the due ones that alone give an alert's severity."""
+        plan.is_made = True
         queue = self._details.queue
         counted_from = window.counted_from.replace(microsecond=0)
         unrated: list[str] = []
-        for alert, alarm in census.alerts():
-            key = alert.key
+        for key, (alert, alarm) in plan.others.items():
             told = None
             if alarm.executions is not NONE_LISTED:
                 with suppress(ItemRejected):  # its detail may be readable
@@ -227,6 +234,32 @@ class BaiduBlsSource:
             waited = queue.now - told.waiting_since
             if waited < _RESULTS_COME_WITHIN:
                 queue.again(key, max(soon, queue.now + waited))
+
+
+class _Plan:
+    """Detail calls of listed records: planned at once, but for the `others`, which may need none.
+
+    Once it is made, what else is read of records does not change it.
+    """
+
+    def __init__(self, queue: DetailQueue) -> None:
+        self.others: dict[str, tuple[Alert, Alarm]] = {}
+        self.is_made = False
+        self._queue = queue
+
+    def note(self, alert: Alert, alarm: Alarm) -> None:
+        """Notes a record that a list shows."""
+        if self.is_made:
+            return
+        if (
+            alarm.executions is NONE_LISTED
+            and alert.close_reason is None
+            and alert.severity is not Severity.UNKNOWN
+            and alert.key not in self.others
+        ):
+            self._queue.offer(alert.key, _version_of(alarm))
+        else:
+            self.others[alert.key] = alert, alarm
 
 
 class _Heard:
@@ -320,4 +353,6 @@ class _Walk:
 
 def _version_of(alarm: Alarm) -> Hashable:
     """Returns what changes when a detail holds more than further executions."""
+    if alarm.state == "ALERT" and not alarm.end_time and not alarm.close_reason:  # the usual case, first
+        return _OPEN
     return (alarm.state, alarm.end_time or "", alarm.close_reason or "")
