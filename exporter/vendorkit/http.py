@@ -123,6 +123,8 @@ class Http:
                     method, url, headers=sent_headers, content=body, extensions={"endpoint": endpoint}
                 )
                 response = await self._client.send(request)
+                # The stream and the response hold each other, and both the body: pages would wait for the collector.
+                response.stream = httpx.ByteStream(b"")
                 error = heed(response.headers)
                 if error is not None:
                     _hear_wait(error, response)

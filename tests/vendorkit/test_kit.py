@@ -1,4 +1,6 @@
+import gc
 import os
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -37,7 +39,7 @@ from exporter.vendorkit.fields import (
 )
 from exporter.vendorkit.http import Http
 from exporter.vendorkit.items import LONGEST_LIST, PageDecoder, decode_mended
-from exporter.vendorkit.paging import follow_cursors, follow_numbers
+from exporter.vendorkit.paging import ListTooLong, follow_cursors, follow_numbers
 from exporter.vendorkit.secret import Credentials, Secret, known_values
 from exporter.vendorkit.settings import duration_from, text_from
 from tests.builders import START, a_window, at
@@ -178,6 +180,41 @@ async def test_a_repeated_cursor_makes_the_list_truncated(cursors: list[str | No
         await _walk(cursors)
 
     assert caught.value.reason is Reason.TRUNCATED
+
+
+@pytest.mark.anyio
+async def test_a_list_of_which_there_is_no_time_for_another_page_is_cut_after_its_first() -> None:
+    pages: list[int] = []
+
+    async def fetch(page: int) -> int:
+        return page
+
+    walk = follow_numbers(fetch, max_pages=9, is_last=lambda *_: False, has_time=lambda: False)
+    pages.append(await anext(walk))
+    with pytest.raises(ListTooLong):
+        await anext(walk)
+
+    assert pages == [1]
+
+
+@pytest.mark.anyio
+async def test_an_answer_leaves_memory_as_soon_as_it_was_read() -> None:
+    answers: list[weakref.ref[httpx.Response]] = []
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        response = httpx.Response(200, content=b"{}")
+        answers.append(weakref.ref(response))
+        return response
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        gc.disable()
+        try:
+            await Http(client, "http://vendor.test").ask("list", "GET", "/", read=bytes)
+            left = [each() for each in answers]
+        finally:
+            gc.enable()
+
+    assert left == [None]
 
 
 @pytest.mark.anyio
