@@ -299,7 +299,7 @@ def read(file: Path) -> Capture:
         with gzip.GzipFile(fileobj=io.BytesIO(files.read(file, largest=_LARGEST_FILE))) as opened:
             text = opened.read(_LARGEST + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise ConfigError(f"{file}: is damaged or no capture: it cannot be unpacked as gzip") from None
+        raise ConfigError(f"{file}: is damaged or not a capture: it cannot be unpacked as gzip") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     if len(text) > _LARGEST:
