@@ -69,7 +69,7 @@ class _Sums(msgspec.Struct, gc=False):
     open: int = 0
     acknowledged: int = 0
     suppressed: int = 0
-    unattended: int = 0
+    attended: int = 0
 
 
 class _Shown(NamedTuple):
@@ -371,12 +371,10 @@ class SourceBook:
             if at is None:
                 at = sums[labels] = _Sums(oldest=latest)
             at.open += 1
-            if alert.acknowledged:
-                at.acknowledged += 1
-            if alert.suppressed:
-                at.suppressed += 1
-            elif not alert.acknowledged:
-                at.unattended += 1
+            if alert.acknowledged or alert.suppressed:
+                at.acknowledged += alert.acknowledged
+                at.suppressed += alert.suppressed
+                at.attended += 1
             started_at = alert.started_at
             if started_at is not None and started_at < at.oldest:
                 at.oldest = started_at
@@ -388,7 +386,9 @@ class SourceBook:
             "open": series[0].grouped({of: at.open for of, at in sums.items()}, add),
             "acknowledged": series[1].grouped({of: at.acknowledged for of, at in sums.items() if at.acknowledged}, add),
             "suppressed": series[2].grouped({of: at.suppressed for of, at in sums.items() if at.suppressed}, add),
-            "unattended": series[3].grouped({of: at.unattended for of, at in sums.items() if at.unattended}, add),
+            "unattended": series[3].grouped(
+                {of: at.open - at.attended for of, at in sums.items() if at.open > at.attended}, add
+            ),
             "oldest_open": series[4].grouped(
                 {of: at.oldest for of, at in sums.items() if at.oldest is not latest}, min
             ),

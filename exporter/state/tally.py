@@ -110,16 +110,16 @@ class Tally:
 
     def alerts_opened(self, alerts: Sequence[Alert], now: datetime | None) -> None:
         """Counts opened alerts; first openings have `now`."""
-        starts_of: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
-        labels_of = self._labelling.labels_of
-        for alert in alerts:
-            starts_of[labels_of(alert)].append(alert.started_at)
-        by_owner: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
-        for labels, starts in starts_of.items():
-            self.opened[self._opened_series.series_of(labels)] += len(starts)
-            by_owner[labels[-1:] if self._labelling.owners else ()] += starts
+        for labels, count in Counter(map(self._labelling.labels_of, alerts)).items():
+            self.opened[self._opened_series.series_of(labels)] += count
         if now is None:
             return
+        by_owner: defaultdict[Labels, list[datetime | None]] = defaultdict(list)
+        if self._labelling.owners:
+            for alert in alerts:
+                by_owner[self._labelling.owner_of(alert)].append(alert.started_at)
+        else:
+            by_owner[()] = [alert.started_at for alert in alerts]
         latest = now + ABSURD
         for owner, starts in by_owner.items():
             seconds = [(now - start).total_seconds() for start in starts if start is not None and start < latest]

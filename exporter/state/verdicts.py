@@ -153,6 +153,7 @@ class Verdicts:
         self._memory = memory
         self._window = window
         self._now = now
+        self._latest = now + ABSURD
         self._edge = window.counted_from - (window.counted_from - _EPOCH) % resolution
         self.opened: list[Alert] = []
         """Alerts counted as opened for the first time."""
@@ -236,6 +237,7 @@ class Verdicts:
 
     def _open(self, alerts: Sequence[Alert]) -> None:
         baseline, ledger = 0, self._memory.ledger  # a first poll opens thousands
+        opened, opens, pasts, was_before = self.opened, self.open, self.pasts, self._was_before
         is_first = self._window.first or not self._memory.has_listed
         any_closed = bool(ledger.tracked[Kind.ALERT])
         for alert in alerts:
@@ -245,16 +247,16 @@ class Verdicts:
                 self.reopened.append(identity_of(Kind.ALERT, key))
                 self.opened_again.append(alert)
             else:
-                is_old = is_first and self._was_before(alert.appeared_at or started_at)
+                is_old = is_first and was_before(alert.appeared_at or started_at)
                 past = Past(is_old, started_at, alert.severity)
                 if alert.unmapped:
                     self.unmapped.update(alert.unmapped)
                 if is_old:
                     baseline += 1
                 else:
-                    self.opened.append(alert)
-            self.open[key] = alert
-            self.pasts[key] = past
+                    opened.append(alert)
+            opens[key] = alert
+            pasts[key] = past
         self.outcomes[Kind.ALERT, "changed"] += len(self.opened_again)
         self.outcomes[Kind.ALERT, "baseline"] += baseline
         self.outcomes[Kind.ALERT, "new"] += len(alerts) - len(self.opened_again) - baseline
@@ -355,7 +357,7 @@ class Verdicts:
         window = self._window
         if not window.first and (self._memory.has_listed or can_be_absurd):
             return at is not None and window.reached is not None and at < window.reached
-        return at is None or at < self._edge or (not can_be_absurd and at > self._now + ABSURD)
+        return at is None or at < self._edge or (not can_be_absurd and at > self._latest)
 
 
 def nobody(key: str) -> Alert:
