@@ -79,9 +79,7 @@ def text(value: Any) -> str:
     """Returns text where text or a number is due; "" for null and for what is neither."""
     if isinstance(value, str):
         return value
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return ""
-    return str(value)
+    return str(value) if type(value) in (int, float) else ""
 
 
 def words(value: Any) -> str:

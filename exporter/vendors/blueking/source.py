@@ -88,8 +88,10 @@ class BluekingSource:
 
         def news_from(row: AlertRow) -> Alert | None:
             alert = self._alert_from(row)
+            if alert.close_reason is None:
+                return alert
             is_old = 0 < seconds_of(row.update_time) < start and alert.key not in window.open_alerts
-            return None if is_old and alert.close_reason is not None else alert
+            return None if is_old else alert
 
         census = Census[AlertRow](
             window, key_from=key_from, record_from=news_from, rank=lambda _alert, row: seconds_of(row.update_time)
