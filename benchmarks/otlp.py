@@ -10,6 +10,7 @@ from benchmarks.figures import ratio
 from exporter.exposition.otlp import Encoder
 from exporter.exposition.prometheus import Renderer
 from exporter.model.snapshot import Snapshot
+from tests.builders import known
 from tests.exposition.states import NOW, a_polled_state, a_snapshot
 
 SERIES = 10_000
@@ -19,7 +20,7 @@ ROUNDS = 7
 def snapshots() -> list[Snapshot]:
     """As many snapshots as rounds, in each of which every source has polled anew."""
     open_ = {("critical", f"alert {number}"): number for number in range(60)}
-    counts = msgspec.structs.replace(a_polled_state().alerts, open=open_, opened=open_)
+    counts = msgspec.structs.replace(known(a_polled_state().alerts), open=open_, opened=open_)
     names = [f"source-{number}" for number in range(36)]
     return [
         a_snapshot(*(a_polled_state(name=name, alerts=counts, polls=round_) for name in names), group_by=("name",))

@@ -1,7 +1,7 @@
 """Values for tests: an_alert(**changes), a_notice(...), a_window(...), a_poll(...)."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.errors import FetchError
 from exporter.model.alert import Alert, CloseReason, Severity
@@ -10,7 +10,15 @@ from exporter.model.reading import Poll, Reading, Window
 from exporter.model.records import Channel, Convergence, Notice, Operation
 from exporter.state.book import Keeping, SourceBook
 
+Thing = TypeVar("Thing")
+
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def known(thing: Thing | None) -> Thing:
+    """Returns what must be known here, such as a gauge of AlertCounts."""
+    assert thing is not None
+    return thing
 
 
 def at(seconds: float) -> datetime:
@@ -18,23 +26,23 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def an_alert(key: str = "a", **changes: Any) -> Alert:
+def an_alert(key: str = "a", /, **changes: Any) -> Alert:
     return Alert(**{"key": key, "severity": Severity.CRITICAL, "started_at": at(10), **changes})
 
 
-def an_ended_alert(key: str = "a", **changes: Any) -> Alert:
+def an_ended_alert(key: str = "a", /, **changes: Any) -> Alert:
     return an_alert(key, **{"ended_at": at(70), "close_reason": CloseReason.RECOVERED, **changes})
 
 
-def a_notice(key: str = "n", **changes: Any) -> Notice:
+def a_notice(key: str = "n", /, **changes: Any) -> Notice:
     return Notice(**{"key": key, "alert_key": "a", "at": at(15), "channel": Channel.SMS, **changes})
 
 
-def an_operation(key: str = "o", **changes: Any) -> Operation:
+def an_operation(key: str = "o", /, **changes: Any) -> Operation:
     return Operation(**{"key": key, "alert_key": "a", "at": at(15), "operation": "create", **changes})
 
 
-def a_convergence(key: str = "c", **changes: Any) -> Convergence:
+def a_convergence(key: str = "c", /, **changes: Any) -> Convergence:
     return Convergence(**{"key": key, "alert_key": "a", "at": at(15), **changes})
 
 

@@ -127,10 +127,11 @@ class Rig:
     def truth(self, counted_from: datetime | None = None) -> Truth:
         assert self.first_success is not None
         since = Since(counted_from=counted_from or self.started, first_success=self.first_success)
-        return self.simulator.truth(since)
+        truth: Truth = self.simulator.truth(since)
+        return truth
 
-    def requests(self) -> Counter[tuple[str, str]]:
-        return Counter(self.watch.book.state.requests)  # type: ignore[arg-type]
+    def requests(self) -> Counter[Labels]:
+        return Counter(self.watch.book.state.requests)
 
 
 def _in_files(auth: dict[str, Any], folder: Path) -> dict[str, Any]:

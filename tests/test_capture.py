@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,7 @@ def captured_from(vendor: str, seed: int, fault: Fault | None = None) -> tuple[c
         simulator = module.simulator_for(world)
 
         def now() -> datetime:
-            return START + (capture.timedelta(seconds=anyio.current_time() - began))
+            return START + timedelta(seconds=anyio.current_time() - began)
 
         site = Site(simulator, now)
         if fault is not None:

@@ -162,5 +162,6 @@ class Patient:
 
 async def _open(_config: SourceConfig) -> AsyncGenerator[Step]:
     """A way that nothing bars."""
-    for step in ():
+    steps: tuple[Step, ...] = ()
+    for step in steps:
         yield step

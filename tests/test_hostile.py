@@ -31,7 +31,7 @@ from exporter.model.text import HIDDEN
 from exporter.simulation.wire import Request, Response, Simulator
 from exporter.vendorkit.fields import LONGEST_TEXT
 from exporter.vendorkit.http import MOST_VALUES
-from tests.builders import START, a_window
+from tests.builders import START, a_window, known
 from tests.programs import program
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import pace
@@ -292,7 +292,7 @@ class Sums(NamedTuple):
 def sums_of(rig: Rig) -> Sums:
     counts = rig.counts()
     vanished = sum(count for labels, count in counts.closed.items() if labels[1] == CloseReason.VANISHED)
-    return Sums(sum(counts.open.values()), sum(counts.opened.values()), sum(counts.closed.values()), vanished)
+    return Sums(sum(known(counts.open).values()), sum(counts.opened.values()), sum(counts.closed.values()), vanished)
 
 
 def settled(rig: Rig) -> Sums:

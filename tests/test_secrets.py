@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, quote_plus
 
 import anyio
@@ -35,7 +35,8 @@ from exporter.vendorkit.secret import Credentials
 from exporter.vendors import load_all
 from exporter.vendors.huawei_aom.simulator import TOKEN
 from tests.builders import START
-from tests.e2e.test_lifecycle import exporter, until
+from tests.e2e.test_ledger import until
+from tests.e2e.test_lifecycle import exporter
 from tests.rig import VENDORS, Rig
 from tests.test_exactly_once import pace
 
@@ -126,7 +127,7 @@ def _restored() -> Iterator[None]:
 def test_every_secret_field_of_every_vendor_has_a_canary() -> None:
     for name, vendor in load_all().items():
         annotation = vendor.config.model_fields["auth"].annotation
-        kinds = getattr(annotation, "__args__", (annotation,))
+        kinds: tuple[Any, ...] = get_args(annotation) or (annotation,)
         fields = {field for kind in kinds for field in secrets_of(kind)}
 
         assert fields == {field for vendor_name, _, names in WAYS if vendor_name == name for field in names}
@@ -437,6 +438,7 @@ def test_the_running_process_shows_no_secret(tmp_path: Path, capfd: pytest.Captu
         titles = [process.joinpath(name).read_text() for name in ("cmdline", "comm", "status")]
         assert running.ends(signal.SIGTERM) == 0
         told = running.told()
+    (tmp_path / "poll").write_text(json.dumps(config))
     polled = subprocess.run(
         [
             sys.executable,
@@ -451,7 +453,7 @@ def test_the_running_process_shows_no_secret(tmp_path: Path, capfd: pytest.Captu
         text=True,
         check=False,
         env={**os.environ, "PYTHONFAULTHANDLER": "1"},
-        input=(tmp_path / "poll").write_text(json.dumps(config)) and "",
+        input="",
     )
     helped = subprocess.run([sys.executable, "-m", "exporter", "--help"], capture_output=True, text=True, check=True)
     server.stop()

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from exporter import usage
 from exporter.config import FLAGS, Config, variable_for
-from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family, is_additive, otel_name
+from exporter.exposition.catalogue import ALL_FAMILIES, Family, is_additive, otel_name
 from exporter.vendorkit.contract import SourceConfig, Tuning, Vendor
 from exporter.vendorkit.secret import Credentials, Secret
 from exporter.vendorkit.settings import Settings, text_from
@@ -56,8 +56,7 @@ def _vendor_chapters() -> Iterator[str]:
 
 
 def _families() -> Iterator[str]:
-    families: tuple[Family[Any], ...] = (*FAMILIES, *EXPORTER_FAMILIES)
-    yield from _table(("metric", "type", "labels", "meaning"), map(_family, families))
+    yield from _table(("metric", "type", "labels", "meaning"), map(_family, ALL_FAMILIES))
 
 
 def _labels() -> Iterator[str]:
@@ -66,9 +65,9 @@ def _labels() -> Iterator[str]:
 
 
 def _both_names() -> Iterator[str]:
-    families: tuple[Family[Any], ...] = (*FAMILIES, *EXPORTER_FAMILIES)
     rows = (
-        (f"`{family.name}`", f"`{otel_name(family)}`", _otel_kind(family), f"`{family.unit}`") for family in families
+        (f"`{family.name}`", f"`{otel_name(family)}`", _otel_kind(family), f"`{family.unit}`")
+        for family in ALL_FAMILIES
     )
     yield from _table(("Prometheus", "OpenTelemetry", "type", "unit"), rows)
 

@@ -22,13 +22,13 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES, Family  # noqa: E402 found by the line above
+from exporter.exposition.catalogue import ALL_FAMILIES, FAMILIES, Family  # noqa: E402 found by the line above
 from exporter.model.alert import Severity  # noqa: E402
 
 Builder = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 
-OF_SOURCES: dict[str, Family[Any]] = {family.name: family for family in FAMILIES}
-CATALOGUE: dict[str, Family[Any]] = OF_SOURCES | {family.name: family for family in EXPORTER_FAMILIES}
+OF_SOURCES = {family.name: family for family in FAMILIES}
+CATALOGUE = {family.name: family for family in ALL_FAMILIES}
 RUNBOOKS: dict[str, str] = {
     rule["alert"]: rule["annotations"]["runbook_url"]
     for file in sorted((HERE.parent / "rules").glob("*.yaml"))

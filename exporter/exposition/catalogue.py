@@ -554,6 +554,8 @@ EXPORTER_FAMILIES: tuple[Family[ExporterState], ...] = (
     ),
 )
 
+ALL_FAMILIES: tuple[Family[Any], ...] = (*FAMILIES, *EXPORTER_FAMILIES)
+
 
 # Words that stay together in a dotted name; all others are split.
 _COMPOUNDS = (

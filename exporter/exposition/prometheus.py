@@ -186,10 +186,7 @@ class Renderer:
                         for family, parts in written
                     ),
                     Section(_names("target", "info"), self._head(_TARGET), [self._head(target.encode())]),
-                    *(
-                        _section(metric, generate_openmetrics(_One(metric)).removesuffix(_EOF))  # type: ignore[no-untyped-call]
-                        for metric in process
-                    ),
+                    *(_section(metric, generate_openmetrics(_One(metric)).removesuffix(_EOF)) for metric in process),
                 ],
                 end=self._head(_EOF),
             ),

@@ -83,7 +83,7 @@ def settings_text(manifests: list[Manifest]) -> str:
 
 def exporter_container(manifests: list[Manifest]) -> Manifest:
     pod = pod_of(only(manifests, "Deployment", "StatefulSet"))
-    containers = [*(pod.get("initContainers") or []), *pod["containers"]]
+    containers: list[Manifest] = [*(pod.get("initContainers") or []), *pod["containers"]]
     (found,) = [each for each in containers if each["name"] == "vendor-alert-exporter"]
     return found
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES
+from exporter.exposition.catalogue import ALL_FAMILIES
 from tests.deploy.queries import (
     DASHBOARDS,
     dashboards,
@@ -41,7 +41,7 @@ def test_every_family_of_the_catalogue_is_in_a_dashboard_or_a_rule() -> None:
     read = {name for query in panel_queries() for name in metrics_in(query.expr)}
     read |= {name for rule in rules() for name in metrics_in(rule["expr"])}
 
-    families = {family.name for family in FAMILIES} | {family.name for family in EXPORTER_FAMILIES}
+    families = {family.name for family in ALL_FAMILIES}
     assert families - read - {name.removesuffix("_bucket") for name in read} == set()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.builders import known
 from tests.deploy.queries import (
     ROOT,
     RULE_FILES,
@@ -135,7 +136,7 @@ def test_alerts_and_dashboard_panels_match_one_to_one() -> None:
 
     notes = {name: rule["annotations"] for name, rule in ALERTS.items()}
     assert sorted(linked) == sorted(
-        (name, note["runbook_url"], re.fullmatch(r"/d/([\w-]+)(\?var-source=.+)?", note["dashboard_url"])[1])  # type: ignore[index]
+        (name, note["runbook_url"], known(re.fullmatch(r"/d/([\w-]+)(\?var-source=.+)?", note["dashboard_url"]))[1])
         for name, note in notes.items()
     )
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -71,7 +71,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
-Metrics = dict[str, Counter[tuple[str, ...]]]
+Metrics = dict[str, defaultdict[tuple[str, ...], float]]
 
 
 def metrics(url: str) -> Metrics:
@@ -80,7 +80,7 @@ def metrics(url: str) -> Metrics:
     for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", trust_env=False).text):
         for sample in family.samples:
             labels = tuple(value for name, value in sample.labels.items() if name != "source")
-            found.setdefault(sample.name, Counter())[labels] += sample.value
+            found.setdefault(sample.name, defaultdict(float))[labels] += sample.value
     return found
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ import pytest
 from exporter.demo import settings_for, simulators
 from exporter.simulation.network import Fault, FaultKind, Site
 from exporter.simulation.server import SimulationServer
+from tests.builders import known
 from tests.e2e.test_ledger import until
 
 pytestmark = pytest.mark.e2e
@@ -134,13 +135,13 @@ class Exporter:
     def is_ready(self) -> bool:
         return self.get("/-/ready").status_code == 200
 
-    def polled(self) -> dict[str, float]:
+    def polled(self) -> Mapping[str, float]:
         """How often each source was polled."""
         return self.by_source("vendor_source_polls_total")
 
-    def by_source(self, name: str) -> dict[str, float]:
+    def by_source(self, name: str) -> Mapping[str, float]:
         """The sum of a family's series of each source."""
-        found: Counter[str] = Counter()
+        found: defaultdict[str, float] = defaultdict(float)
         for source, value in re.findall(f'^{name}{{source="(.+?)",.*}} (.+)$', self.get("/metrics").text, re.MULTILINE):
             found[source] += float(value)
         return found
@@ -280,7 +281,7 @@ def test_a_scrape_in_flight_is_finished(tmp_path: Path, vendors: Vendors) -> Non
 
         assert running.process.wait(timeout=STOP_SECONDS) == 0
     assert answer.startswith(b"HTTP/1.1 200 ")
-    length = int(re.search(rb"content-length: ([0-9]+)", answer)[1])  # type: ignore[index]
+    length = int(known(re.search(rb"content-length: ([0-9]+)", answer))[1])
     assert len(answer.partition(b"\r\n\r\n")[2]) == length
 
 

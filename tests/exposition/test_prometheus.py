@@ -1,5 +1,5 @@
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from time import thread_time
 from typing import Any
@@ -11,13 +11,13 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_from
 from prometheus_client.parser import text_string_to_metric_families as text_from
 
-from exporter.exposition.catalogue import EXPORTER_FAMILIES, FAMILIES
+from exporter.exposition.catalogue import ALL_FAMILIES
 from exporter.exposition.prometheus import BLOCK, DUTY, Exposition, Renderer
 from exporter.exposition.series import LONGEST_VALUE
 from exporter.model.snapshot import AlertCounts, Snapshot
 from tests.exposition.states import MOMENT, NOW, a_polled_state, a_snapshot, a_state
 
-OURS = [family.name for family in (*FAMILIES, *EXPORTER_FAMILIES)]
+OURS = [family.name for family in ALL_FAMILIES]
 
 
 def a_renderer() -> Renderer:
@@ -28,7 +28,7 @@ def rendered(snapshot: Snapshot) -> Exposition:
     return a_renderer().render(snapshot)
 
 
-def samples(families: Iterator[Metric]) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+def samples(families: Iterable[Metric]) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Every sample by name and labels; fails on a second one with the same labels."""
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in families:

@@ -125,7 +125,7 @@ def test_families_can_be_asked_for_by_name(serve: Serve) -> None:
         some = http.get("/metrics", params=names)
         none = http.get("/metrics", params={"name[]": "nothing"}, headers={"accept": "text/plain"})
 
-    families = openmetrics_from(some.text)  # type: ignore[no-untyped-call]
+    families = openmetrics_from(some.text)
     assert {family.name for family in families} == {"vendor_source_up", "vendor_alerts_open"}
     assert (none.status_code, none.content) == (200, b"")
 

@@ -14,12 +14,16 @@ from typing import Any
 
 import grpc
 import msgspec
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as logs_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_grpc
 
-REQUESTS = {"/v1/metrics": metrics.ExportMetricsServiceRequest, "/v1/logs": logs.ExportLogsServiceRequest}
+REQUESTS: dict[str, type[Message]] = {
+    "/v1/metrics": metrics.ExportMetricsServiceRequest,
+    "/v1/logs": logs.ExportLogsServiceRequest,
+}
 TAKEN = {
     "/v1/metrics": metrics.ExportMetricsServiceResponse().SerializeToString(),
     "/v1/logs": logs.ExportLogsServiceResponse().SerializeToString(),
@@ -128,7 +132,7 @@ def grpc_receiver(port: int = 0, certificate: Path | None = None) -> Iterator[Re
             self._answer = answer
 
         def Export(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 its name in the definition
-            headers = {pair.key: str(pair.value) for pair in context.invocation_metadata()}
+            headers = {name: str(value) for name, value in context.invocation_metadata()}
             reply = received.note(request, headers)
             if reply.code is not grpc.StatusCode.OK:
                 context.abort(reply.code, "told to fail")

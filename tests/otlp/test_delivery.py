@@ -241,11 +241,11 @@ def test_a_defect_in_collecting_is_a_failure_and_is_tried_again(caplog: pytest.L
     collections = count()
 
     def collect() -> Iterator[Parcel]:
-        match next(collections):
-            case 0:
-                raise ZeroDivisionError
-            case 1:
-                yield Parcel(b"", 1)
+        number = next(collections)
+        if number == 0:
+            raise ZeroDivisionError
+        if number == 1:
+            yield Parcel(b"", 1)
 
     with http_receiver() as received:
         url = f"{received.url}/v1/logs"

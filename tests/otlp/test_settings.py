@@ -186,7 +186,8 @@ def test_a_standard_variable_that_nothing_uses_is_not_checked(file: Path) -> Non
     wrong = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}
 
     assert loaded(file, {}, **wrong).destinations() == []
-    assert loaded(file, {"protocol": "grpc"}, OTEL_EXPORTER_OTLP_ENDPOINT="c:4317", OTEL_EXPORTER_OTLP_PROTOCOL="x")
+    unused = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "x"}
+    assert destination(file, {"protocol": "grpc"}, **unused).protocol == "grpc"
 
 
 def test_headers_from_a_file_are_read_again_and_never_shown(file: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from exporter.vendorkit.cleaning import Vocabulary
 from exporter.vendorkit.clock import VendorClock
 from exporter.vendorkit.contract import SourceConfig, Vendor
 from exporter.vendorkit.http import Http
-from tests.builders import START, a_book, an_alert, at
+from tests.builders import START, a_book, an_alert, at, known
 
 pytestmark = pytest.mark.anyio
 
@@ -196,7 +196,7 @@ async def test_an_outage_is_logged_again_every_hour_with_its_count_and_what_to_d
     assert first.startswith("source")
     assert "poll failed (connection): no answer; check " in first
     assert len(again) == 3
-    counts = [int(re.search("still failing, ([0-9]+) polls in a row", line)[1]) for line in again]  # type: ignore[index]
+    counts = [int(known(re.search("still failing, ([0-9]+) polls in a row", line))[1]) for line in again]
     assert counts == sorted(counts)
     assert counts[0] > 10
     assert all(line.endswith(first.partition("no answer")[2]) for line in again)
@@ -240,7 +240,7 @@ async def test_what_to_do_is_said_in_the_vendors_words_and_is_no_part_of_the_err
 async def test_an_endpoint_of_which_every_detail_call_fails_is_one_line_a_poll_with_what_to_do(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fine = [OpenAlerts([]), Details("idle"), Details("partly", answered=1, failed={Reason.TIMEOUT: 9})]
+    fine: list[Reading] = [OpenAlerts([]), Details("idle"), Details("partly", answered=1, failed={Reason.TIMEOUT: 9})]
     blind = Details("logs", failed={Reason.TIMEOUT: 1, Reason.PERMISSION: 40}, waiting=3)
     other = Details("actions", failed={Reason.NOT_FOUND: 1})
     answers = Details("logs", answered=1)

@@ -38,7 +38,8 @@ def test_helm_lints_and_renders_every_example(helm: str) -> None:
         for version in VERSIONS:
             rendered = run(helm, "template", "alerts", CHART, "--values", values, "--kube-version", version)
             assert any(yaml.safe_load_all(rendered.stdout))
-    print(f"{run(helm, 'version', '--short').stdout.strip()}: {linted.stdout.strip().splitlines()[-1]}")
+    version = run(helm, "version", "--short").stdout.strip()
+    print(f"{version}: {len(EXAMPLES)} examples linted, and rendered for {len(VERSIONS)} versions of Kubernetes")
 
 
 @pytest.mark.parametrize("helm", HELMS)

@@ -40,7 +40,7 @@ def test_kubeconform_finds_nothing_wrong_with_the_charts_objects(version: str, t
     manifests = [each for name in EXAMPLES for each in render(example(name)) if each["apiVersion"] not in OF_OPERATORS]
     copy_schemas(version, {schema_of(each) for each in manifests}, tmp_path)
     location = f"{tmp_path}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
-    command = [kubeconform, "-strict", "-summary", "-output=json", f"-schema-location={location}", "-"]
+    command = [str(kubeconform), "-strict", "-summary", "-output=json", f"-schema-location={location}", "-"]
 
     done = subprocess.run(command, input=yaml.safe_dump_all(manifests), capture_output=True, text=True, check=False)
 

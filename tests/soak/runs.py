@@ -8,11 +8,12 @@ from datetime import timedelta
 from importlib import import_module
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import trio
 from trio.testing import MockClock
 
-from exporter.config import Metrics
+from exporter.config import Grouping, Metrics
 from exporter.exposition.prometheus import Renderer
 from exporter.model.records import Kind
 from exporter.model.snapshot import ReloadState, Snapshot
@@ -29,7 +30,7 @@ STEPS_PER_WALK = 100
 INPUTS = 2_000
 # Thirty days in which alerts come and go all the time, polled every five minutes.
 CHURN = Pace(between_alerts=60.0, life=1800.0, between_anomalies=900.0, severity_changed=0.1)
-GROUPS: list[str] = ["name", "policy"]
+GROUPS: list[Grouping] = [Grouping.NAME, Grouping.POLICY]
 # Memory of the exporter with one source in a storm, at its peak, in MiB; the Helm chart allows 512.
 PEAK_MIB = 400
 
@@ -87,7 +88,7 @@ def churn(vendor: str, share: float) -> tuple[str, bool]:
     kinds = cycle(FaultKind)
 
     async def month() -> tuple[str, bool]:
-        settings = {
+        settings: dict[str, Any] = {
             "interval": "5m",
             "max_records": 5000,
             "max_requests_per_second": 1000,

@@ -146,7 +146,9 @@ def test_long_ids_stay_exact_and_missing_ones_are_rejected() -> None:
 
 
 def test_only_yes_is_yes() -> None:
-    assert [flag(value) for value in (True, "true", 1, None, False, "false", 0, [])] == [True] * 3 + [False] * 5
+    values: tuple[object, ...] = (True, "true", 1, None, False, "false", 0, [])
+
+    assert [flag(value) for value in values] == [True] * 3 + [False] * 5
 
 
 # Paging.

@@ -80,11 +80,11 @@ async def ask(http: Http, deadline: float = 60) -> Any:
     return await http.ask("list", "GET", "/x", read=msgspec.json.decode)
 
 
-def ok(body: bytes = b"{}", **headers: str) -> httpx.Response:
+def ok(body: bytes = b"{}", /, **headers: str) -> httpx.Response:
     return httpx.Response(200, content=body, headers={**DATE, **headers})
 
 
-def status(code: int, body: bytes = b"", **headers: str) -> httpx.Response:
+def status(code: int, body: bytes = b"", /, **headers: str) -> httpx.Response:
     return httpx.Response(code, content=body, headers={**DATE, **headers})
 
 

@@ -137,7 +137,8 @@ class HuaweiAomSimulator:
                 return "list_notified_histories"
             case "POST", "/v3/auth/tokens":
                 return "create_token"
-        return "other"
+            case _:
+                return "other"
 
     def answer(self, request: Request) -> Response:
         """Answers as AOM or IAM would now."""

@@ -404,7 +404,7 @@ async def test_a_clock_that_is_wrong_is_corrected_and_the_request_signed_again_o
 async def test_a_signature_in_time_that_is_still_called_expired_is_clock_skew() -> None:
     region = Region()
     expired = Response(status=400, body=b'{"code": "RequestExpired", "message": "", "requestId": "1"}')
-    region.simulator.answer = lambda _request: expired  # type: ignore[method-assign]
+    region.simulator.answer = lambda request: expired  # type: ignore[method-assign]
 
     readings, error = await region.read()
 

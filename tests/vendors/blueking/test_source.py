@@ -70,6 +70,7 @@ async def test_a_lively_hour_is_told_as_it_was(generation: Generation, has_actio
     scene.simulator.world = world
     told: dict[str, Operation] = {}
     notices: dict[str, Notice] = {}
+    readings: list[Reading] = []
     since = Since(counted_from=START, first_success=START)
 
     for _ in range(40):
@@ -179,6 +180,7 @@ async def test_a_log_that_lastingly_fails_costs_its_alert_alone_and_is_asked_for
     broken, sound = scene.world.open(), scene.world.open()
     scene.simulator.broken_details.add(broken.number)
     partial: list[int] = []
+    readings: list[Reading] = []
 
     for minute in range(60):
         scene.wait(60)

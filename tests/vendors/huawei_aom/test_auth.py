@@ -29,7 +29,7 @@ PASSWORD = {
 }
 
 
-def auth_with(now: Callable[[], datetime] = lambda: DATE, **auth: Any) -> httpx.Auth:
+def auth_with(now: Callable[[], datetime] = lambda: DATE, /, **auth: Any) -> httpx.Auth:
     config = VENDOR.config.model_validate({**BASIC, "auth": auth or BASIC["auth"]})
     return VENDOR.auth(config, now)
 

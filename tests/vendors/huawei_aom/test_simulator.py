@@ -230,8 +230,8 @@ def test_a_signature_is_refused_when_the_clocks_differ_by_more_than_15_minutes(
 
 
 def test_a_token_lives_for_24_hours_and_only_for_the_right_user(simulator: HuaweiAomSimulator) -> None:
-    def asked_with(name: str) -> Response:
-        identity = {"methods": ["password"], "password": {"user": {**IAM_USER, "name": name}}}
+    def asked_with(**changes: str) -> Response:
+        identity = {"methods": ["password"], "password": {"user": {**IAM_USER, **changes}}}
         body = {"auth": {"identity": identity, "scope": {"project": {"name": PROJECT_NAME}}}}
         request = Request(method="POST", path="/v3/auth/tokens", query="", headers={}, body=json.dumps(body).encode())
         return simulator.answer(request)
@@ -240,7 +240,7 @@ def test_a_token_lives_for_24_hours_and_only_for_the_right_user(simulator: Huawe
         path, query = f"/v2/{PROJECT_ID}/alarm-notified-histories", "event_sn=1"
         return simulator.answer(Request(method="GET", path=path, query=query, headers={"x-auth-token": token})).status
 
-    given = asked_with(IAM_USER["name"])
+    given = asked_with()
     token = given.headers["X-Subject-Token"]
     found = [status_of(token)]
     simulator.world.advance(simulator.world.now + timedelta(hours=24))
@@ -248,4 +248,4 @@ def test_a_token_lives_for_24_hours_and_only_for_the_right_user(simulator: Huawe
 
     assert given.status == 201
     assert found == [200, 401]
-    assert asked_with("nobody").status == 401
+    assert asked_with(name="nobody").status == 401

@@ -15,6 +15,7 @@ from exporter.model.records import Channel, FailureReason
 from exporter.simulation.network import Fault, FaultKind
 from exporter.simulation.world import Incident
 from exporter.vendors.huawei_aom.simulator import IAM_USER, PROJECT_NAME, TOKEN
+from tests.builders import known
 from tests.rig import Rig
 from tests.vendors.huawei_aom.reading import NOW, Reader, a_window
 from tests.vendors.reading import open_in
@@ -259,7 +260,7 @@ async def test_ten_thousand_open_and_unchanged_alarms_cost_only_their_pages() ->
     _, calls = await calls_of(rig, 2)
 
     assert calls == {("list_events", "200"): 10 + 1 + 1}
-    assert sum(rig.counts().open.values()) == 10_000
+    assert sum(known(rig.counts().open).values()) == 10_000
 
 
 async def test_an_alarm_that_ended_before_the_first_answer_counts_as_closed_however_old_it_was() -> None:

@@ -60,7 +60,7 @@ def test_any_row_is_an_alert_or_an_event_or_is_rejected(row: Row) -> None:
 def test_in_any_order_every_event_of_a_problem_but_one_is_a_convergence(
     joined: list[tuple[int, int]], chance: random.Random
 ) -> None:
-    evidence = [
+    evidence: list[Evidence | None] = [
         Evidence(evidence_type="EVENT", event_id=f"{number}", start_time=1767261600000 + at) for number, at in joined
     ]
     in_order = convergences_from(Problem(problem_id="p", evidence_details=EvidenceDetails(evidence)))
