@@ -14,11 +14,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from rules import generate as rule_files
-
 from exporter import config
 from exporter.exposition.webconfig import WebFile
 from exporter.vendors import load_all
+from rules import generate as rule_files
 
 CHART = Path(__file__).parent / "vendor-alert-exporter"
 DEPLOY = CHART.parent.parent

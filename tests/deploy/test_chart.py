@@ -1,6 +1,5 @@
 """The Helm chart: what it renders, and what it refuses."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import config, yaml_file
+from helm import generate
 from tests.deploy.charts import (
     CHART,
     DEPLOY,
@@ -42,22 +42,16 @@ from tests.deploy.queries import alerts
 CANARY = "canary-5d41402abc4b2a76"
 
 
-def generated() -> Mapping[Path, str]:
-    spec = importlib.util.spec_from_file_location("generate", DEPLOY / "helm" / "generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    outputs: Mapping[Path, str] = module.outputs()
-    return outputs
-
-
 def test_what_the_chart_repeats_from_elsewhere_is_current() -> None:
-    stale = [path.name for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
+    stale = [
+        path.name for path, text in generate.outputs().items() if not path.exists() or path.read_text("utf-8") != text
+    ]
 
     assert not stale, "run python deploy/helm/generate.py"
     copies = {path.relative_to(CHART / "files") for path in CHART.glob("files/*/*")}
-    assert copies == {path.relative_to(CHART / "files") for path in generated() if path.parent.parent.name == "files"}
+    assert copies == {
+        path.relative_to(CHART / "files") for path in generate.outputs() if path.parent.parent.name == "files"
+    }
 
 
 def test_the_schema_is_one_that_old_helm_versions_understand() -> None:

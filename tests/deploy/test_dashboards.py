@@ -1,11 +1,10 @@
 """Dashboards: equal to what the generator makes, and tied to the catalogue."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
-from types import ModuleType
 
 import pytest
 
+from dashboards import generate
 from exporter.exposition.catalogue import ALL_FAMILIES
 from tests.deploy.queries import (
     DASHBOARDS,
@@ -19,18 +18,8 @@ from tests.deploy.queries import (
 )
 
 
-@pytest.fixture(scope="module")
-def generator() -> ModuleType:
-    spec = spec_from_file_location("generate", DASHBOARDS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_committed_dashboards_are_what_the_generator_makes(generator: ModuleType) -> None:
-    made = generator.files()
+def test_committed_dashboards_are_what_the_generator_makes() -> None:
+    made = generate.files()
 
     assert {file.name: text for file, text in made.items()} == {
         file.name: file.read_text() for file in DASHBOARDS.glob("*.json")
@@ -110,12 +99,12 @@ TARGET = 'cluster=~"$cluster", job=~"$job"'
         ("up%s", ""),
     ],
 )
-def test_filters_follow_the_labels_a_series_has(generator: ModuleType, query: str, filters: str) -> None:
-    assert generator.filtered(query % "") == query % filters
+def test_filters_follow_the_labels_a_series_has(query: str, filters: str) -> None:
+    assert generate.filtered(query % "") == query % filters
 
 
-def test_a_filter_that_a_query_has_itself_stays(generator: ModuleType) -> None:
-    assert generator.filtered('vendor_source_requests_total{code="429", vendor="a"}[5m]') == (
+def test_a_filter_that_a_query_has_itself_stays() -> None:
+    assert generate.filtered('vendor_source_requests_total{code="429", vendor="a"}[5m]') == (
         f'vendor_source_requests_total{{code="429", vendor="a", {TARGET}, source=~"$source"}}[5m]'
     )
 

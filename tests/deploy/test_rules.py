@@ -2,14 +2,12 @@
 
 import re
 import subprocess
-import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from rules import generate
 from tests.builders import known
 from tests.deploy.queries import (
     ROOT,
@@ -24,9 +22,6 @@ from tests.deploy.queries import (
     rules,
 )
 from tests.programs import program
-
-sys.path.insert(0, str(ROOT / "deploy"))
-generate: Any = import_module("rules.generate")
 
 ALERTS = alerts()
 VENDORS = ("BlueKing", "Huawei AOM", "Key-ASTROM", "Baidu BLS")
