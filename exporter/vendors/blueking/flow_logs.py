@@ -101,6 +101,7 @@ class FlowLogs:
     async def read(self) -> Happened:
         """Reads the logs that are due; returns their records."""
         now = self._follow.queue.now
+        rows, self._rows = self._rows, {}  # between polls they would be most of what is kept in a storm
         records: list[Record] = []
         rejected = Rejections()
         queue = self._follow.queue
@@ -110,7 +111,7 @@ class FlowLogs:
             told, unreadable, is_settled = self._records_from(key, log.items, now)
             records += told
             rejected.extend(log.rejected + unreadable)
-            row = self._rows.get(key)
+            row = rows.get(key)
             if not is_settled or (row and seconds_of(row.update_time) > (now - SETTLING).timestamp()):
                 queue.again(key, now + SETTLING)
             last = queue.since(key) + self._after_end
