@@ -43,7 +43,7 @@ def test_a_date_that_is_no_clock_teaches_nothing(date: str) -> None:
     [
         ("x" * 100_000, 200, b"{}", "does not fit into a URL", Reason.BAD_RESPONSE),
         ("", 200, b"[" * 100_000, "nested too deep", Reason.BAD_RESPONSE),
-        ("", 200, b'["\xff"]', "no valid JSON", Reason.BAD_RESPONSE),
+        ("", 200, b'["\xff"]', "not valid JSON", Reason.BAD_RESPONSE),
         ("", 500, b'{"a":' * 100_000, "HTTP 500", Reason.SERVER_ERROR),
         ("", 401, b'{"a": "\xff"}', "HTTP 401", Reason.AUTH),
         ("", 403, b"<html>", "HTTP 403", Reason.PERMISSION),
